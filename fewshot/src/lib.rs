@@ -1,0 +1,10 @@
+//! Learning from few labels on vectors: pure functions and small structures, no HTTP, no tensors, no async, no files.
+
+pub mod error;
+pub mod heads;
+pub mod index;
+
+pub use error::Error;
+
+/// The caller's stable key of a class (a row id, say); names live elsewhere.
+pub type ClassKey = u64;

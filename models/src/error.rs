@@ -1,0 +1,18 @@
+//! The one error type of this crate.
+
+/// Why a model could not be read, built, run or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tensor operation failed: a bug in this crate or an exhausted device.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io { path: std::path::PathBuf, source: std::io::Error },
+    /// A configuration file says something this crate cannot honour.
+    #[error("{file}: {reason}")]
+    Config { file: String, reason: String },
+    /// A checkpoint lacks a tensor, or holds one of another shape.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
+}

@@ -1,0 +1,13 @@
+//! What a model *is*: the Vision Transformer, its checkpoints, and the image contract.
+//!
+//! candle types stay inside this crate and the trainer; the server sees [`Encoder`], which takes decoded crops and
+//! returns plain vectors.
+
+pub mod checkpoint;
+pub mod encoder;
+pub mod error;
+pub mod image;
+pub mod vit;
+
+pub use encoder::{DeviceChoice, Encoder, EncoderInfo, ModelFiles};
+pub use error::Error;

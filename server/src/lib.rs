@@ -1,0 +1,9 @@
+//! `dozen`: label a dozen images per class, classify the rest.
+//!
+//! The only crate that knows axum, tokio and SQL. `main.rs` is a thin shell around this library so that tests and the
+//! OpenAPI generator can use it.
+
+pub mod engine;
+pub mod jobs;
+pub mod learn;
+pub mod store;

@@ -1,0 +1,2 @@
+//! The `dozen` program.
+fn main() {}
