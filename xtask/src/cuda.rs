@@ -1,0 +1,28 @@
+//! Building with CUDA where no CUDA is installed: the toolkit comes from PyPI's NVIDIA packages (xtask/cuda-env.sh).
+
+use crate::commands::{cargo, root, run};
+use anyhow::Result;
+use std::process::Command;
+
+/// Compiles server and trainer with feature `cuda` under target/cuda.
+pub(crate) fn build(release: bool) -> Result<()> {
+    let target = root().join("target/cuda");
+    // The script prints the `export` lines that cudarc, cudaforge and the linker read.
+    let with_toolkit =
+        "exports=$(bash xtask/cuda-env.sh target/cuda-toolkit) && eval \"$exports\" && exec \"$@\"";
+    let mut command = Command::new("bash");
+    command.current_dir(root()).args(["-c", with_toolkit, "with-toolkit"]).arg(cargo().get_program());
+    command.args(if release { &["build", "--release"][..] } else { &["check"][..] });
+    command.args(["--locked", "--package", "dozen", "--package", "dozen-trainer"]);
+    run(command.args(["--features", "dozen/cuda,dozen-trainer/cuda", "--target-dir"]).arg(target))
+}
+
+/// The compile check as part of `cargo xtask test`; a machine without python3 and pip cannot fetch the toolkit.
+pub(crate) fn check_if_possible() -> Result<()> {
+    let pip = Command::new("python3").args(["-m", "pip", "--version"]).output();
+    if !pip.is_ok_and(|pip| pip.status.success()) {
+        println!("SKIPPED: the CUDA toolkit is fetched with python3 and pip, and they are not here");
+        return Ok(());
+    }
+    build(false)
+}

@@ -1,0 +1,74 @@
+//! The Python packages our code is compared to, pinned, in a virtual environment under target/.
+
+use crate::commands::{cargo, root, run};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs `xtask/python/fixtures/*.py`, each with the workspace root as its argument.
+pub(crate) fn fixtures(topics: &[String]) -> Result<()> {
+    let folder = root().join("xtask/python/fixtures");
+    let scripts = scripts(&folder)?;
+    for topic in topics {
+        if !scripts.iter().any(|script| stem(script) == *topic) {
+            bail!("there is no {}/{topic}.py", folder.display());
+        }
+    }
+    let python = environment()?;
+    for script in scripts.iter().filter(|script| topics.is_empty() || topics.contains(&stem(script))) {
+        println!("── {}", script.display());
+        run(Command::new(&python).arg(script).arg(root()))?;
+    }
+    Ok(())
+}
+
+/// Exports models with our code and has `transformers` load them and agree.
+pub(crate) fn interop() -> Result<()> {
+    let python = environment()?;
+    let exchange = root().join("target/interop");
+    if exchange.exists() {
+        std::fs::remove_dir_all(&exchange).with_context(|| format!("cannot empty {}", exchange.display()))?;
+    }
+    let example = ["run", "--quiet", "--package", "dozen-models", "--example", "export_for_interop", "--"];
+    run(cargo().args(example).arg(&exchange))?;
+    for script in scripts(&root().join("xtask/python/interop"))? {
+        println!("── {}", script.display());
+        run(Command::new(&python).arg(&script).arg(&exchange))?;
+    }
+    println!("interop: ok");
+    Ok(())
+}
+
+/// The virtual environment's interpreter; made, or remade when the pins change.
+fn environment() -> Result<PathBuf> {
+    let folder = root().join("target/venv");
+    let requirements = root().join("xtask/python/requirements.txt");
+    let pins =
+        std::fs::read(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let python = folder.join("bin/python");
+    let stamp = folder.join("installed-requirements.txt");
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == pins) {
+        return Ok(python);
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+        .context("python3 with the venv module is needed here (Debian: apt-get install python3-venv)")?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements))?;
+    std::fs::write(&stamp, pins).with_context(|| format!("cannot write {}", stamp.display()))?;
+    Ok(python)
+}
+
+fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut scripts: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "py"))
+        .collect();
+    scripts.sort();
+    Ok(scripts)
+}
+
+fn stem(script: &Path) -> String {
+    script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}
