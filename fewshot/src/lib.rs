@@ -3,6 +3,7 @@
 pub mod error;
 pub mod heads;
 pub mod index;
+mod vector;
 
 pub use error::Error;
 

@@ -1,0 +1,105 @@
+//! Matrix products in f64 on row-major slices: `gemm` picks AVX-512, AVX2 or plain code at run time.
+//!
+//! One thread, so that the result is the same on every run on one machine.
+
+/// A row-major matrix borrowed from a slice.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    data: &'a [f64],
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(data: &'a [f64], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix fills its slice");
+        Self { data, rows, columns, transposed: false }
+    }
+
+    pub(super) fn transposed(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    /// Rows and columns as used in the product.
+    fn shape(self) -> (usize, usize) {
+        if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
+    }
+
+    /// Distance in elements between neighbouring columns and neighbouring rows.
+    fn strides(self) -> (isize, isize) {
+        let row = self.columns as isize;
+        if self.transposed { (row, 1) } else { (1, row) }
+    }
+}
+
+/// `out = left · right`, row-major.
+pub(super) fn multiply(out: &mut [f64], left: View<'_>, right: View<'_>) {
+    let (rows, depth) = left.shape();
+    let (right_rows, columns) = right.shape();
+    assert_eq!(depth, right_rows, "inner dimensions agree");
+    assert_eq!(out.len(), rows * columns, "the product fills its slice");
+    let (left_column, left_row) = left.strides();
+    let (right_column, right_row) = right.strides();
+    #[expect(unsafe_code, reason = "gemm works on raw pointers")]
+    // SAFETY: `View::new` and the assertions above tie every shape to the length of its slice, the strides follow from
+    // the shapes, and `out` is borrowed mutably, so it overlaps neither input.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            depth,
+            out.as_mut_ptr(),
+            1,
+            columns as isize,
+            false,
+            left.data.as_ptr(),
+            left_column,
+            left_row,
+            right.data.as_ptr(),
+            right_column,
+            right_row,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shapes that leave remainders in every blocking, in all four orientations.
+    #[test]
+    fn products_agree_with_the_definition() {
+        for (rows, depth, columns) in [(1, 1, 1), (3, 5, 7), (17, 33, 9), (40, 2, 65)] {
+            let left: Vec<f64> = (0..rows * depth).map(|i| ((i * 37 % 19) as f64) - 9.0).collect();
+            let right: Vec<f64> = (0..depth * columns).map(|i| ((i * 23 % 17) as f64) - 8.0).collect();
+            let transpose = |data: &[f64], rows: usize, columns: usize| -> Vec<f64> {
+                (0..rows * columns).map(|i| data[(i % rows) * columns + i / rows]).collect()
+            };
+            let left_t = transpose(&left, rows, depth);
+            let right_t = transpose(&right, depth, columns);
+            let expected: Vec<f64> = (0..rows * columns)
+                .map(|i| {
+                    let (row, column) = (i / columns, i % columns);
+                    (0..depth).map(|k| left[row * depth + k] * right[k * columns + column]).sum()
+                })
+                .collect();
+            let lefts = [View::new(&left, rows, depth), View::new(&left_t, depth, rows).transposed()];
+            let rights =
+                [View::new(&right, depth, columns), View::new(&right_t, columns, depth).transposed()];
+            for left in lefts {
+                for right in rights {
+                    let mut out = vec![f64::NAN; rows * columns];
+                    multiply(&mut out, left, right);
+                    assert_eq!(out, expected);
+                }
+            }
+        }
+    }
+}
