@@ -118,6 +118,7 @@ impl Head for PrototypeHead {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the cosine of a sum that cancels is exactly 0")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

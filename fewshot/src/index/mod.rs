@@ -2,6 +2,14 @@
 //!
 //! Vectors are unit vectors; similarity is the cosine. Ids are the caller's.
 
+mod adaptive;
+mod exact;
+mod hnsw;
+mod kernel;
+
+pub use adaptive::{AdaptiveIndex, Status};
+pub use exact::ExactIndex;
+
 use crate::Error;
 
 /// A stored vector near the query.
@@ -20,6 +28,8 @@ pub trait VectorIndex: Send + Sync {
     /// Removes; false if the id was not there.
     fn remove(&mut self, id: u64) -> bool;
     /// The `k` nearest for which `accept(id)` holds, nearest first, ties by id.
+    ///
+    /// Fewer than `k` only where fewer are accepted.
     fn search(&self, query: &[f32], k: usize, accept: &dyn Fn(u64) -> bool) -> Result<Vec<Hit>, Error>;
     /// Live vectors.
     fn len(&self) -> usize;
@@ -29,30 +39,7 @@ pub trait VectorIndex: Send + Sync {
     }
 }
 
-/// Exact below [`AdaptiveIndex::DEFAULT_THRESHOLD`] vectors, HNSW above; falls back to exact when HNSW fails its self-probe.
-pub struct AdaptiveIndex {}
-
-impl AdaptiveIndex {
-    /// Vectors at which HNSW takes over, chosen by `cargo xtask bench index`.
-    pub const DEFAULT_THRESHOLD: usize = 10_000;
-
-    /// An empty index of vectors of `dimensions`.
-    pub fn new(_dimensions: usize) -> Self {
-        todo!()
-    }
-}
-
-impl VectorIndex for AdaptiveIndex {
-    fn insert(&mut self, _id: u64, _vector: &[f32]) -> Result<(), Error> {
-        todo!()
-    }
-    fn remove(&mut self, _id: u64) -> bool {
-        todo!()
-    }
-    fn search(&self, _query: &[f32], _k: usize, _accept: &dyn Fn(u64) -> bool) -> Result<Vec<Hit>, Error> {
-        todo!()
-    }
-    fn len(&self) -> usize {
-        todo!()
-    }
+/// The order of answers: nearest first, ties by id.
+fn nearest_first(a: &Hit, b: &Hit) -> std::cmp::Ordering {
+    b.similarity.total_cmp(&a.similarity).then(a.id.cmp(&b.id))
 }

@@ -208,4 +208,5 @@ impl Head for LogisticHead {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "a share of 1 is exact")]
 mod tests;
