@@ -2,6 +2,8 @@
 
 mod config;
 pub mod interpolate;
+pub mod kernels;
 pub mod reference;
 
 pub use config::VitConfig;
+pub use kernels::Kernels;
