@@ -6,6 +6,7 @@ pub mod index;
 mod vector;
 
 pub use error::Error;
+pub use vector::unit;
 
 /// The caller's stable key of a class (a row id, say); names live elsewhere.
 pub type ClassKey = u64;

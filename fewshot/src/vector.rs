@@ -6,7 +6,7 @@ use crate::Error;
 ///
 /// Callers pass unit vectors already; scaling again removes the encoder's rounding, so that a dot product *is* a cosine
 /// and a vector's cosine with itself is 1 to within f32 rounding.
-pub(crate) fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, Error> {
+pub fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, Error> {
     let norm = checked_norm(vector, dimensions)?;
     Ok(vector.iter().map(|&component| (f64::from(component) / norm) as f32).collect())
 }

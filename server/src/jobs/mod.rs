@@ -1,85 +1,221 @@
 //! Persisted jobs: `queued → running → succeeded | failed | cancelled`. A job found running at start runs again.
+//!
+//! One worker takes jobs in order. Each step is written before it is told: the row and the event of a change are one
+//! transaction, and subscribers hear of it after the commit.
 
-use crate::learn::{LearnError, Page, Paged};
-use serde_json::Value;
-use tokio::sync::broadcast;
+mod fit;
+mod types;
+mod worker;
 
-/// OpenAI's status words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobStatus {
-    /// Waiting for the worker.
-    Queued,
-    /// The worker has it.
-    Running,
-    /// Ended well; `result` is set.
-    Succeeded,
-    /// Ended badly; `error` is set.
-    Failed,
-    /// Ended by request.
-    Cancelled,
-}
+pub use types::{Job, JobEvent, JobStatus};
 
-/// A job as callers see it.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// ULID.
-    pub id: String,
-    /// Collection it works on.
-    pub collection: String,
-    /// State.
-    pub status: JobStatus,
-    /// `head`.
-    pub scope: String,
-    /// `logistic`.
-    pub method: String,
-    /// 0 to 1.
-    pub progress: f64,
-    /// `{"head_version":4,"metrics":{…}}`.
-    pub result: Option<Value>,
-    /// Code and message of the failure.
-    pub error: Option<Value>,
-    /// RFC 3339, UTC.
-    pub created_at: String,
-    /// RFC 3339, UTC.
-    pub started_at: Option<String>,
-    /// RFC 3339, UTC.
-    pub finished_at: Option<String>,
-}
+use crate::learn::core::{Core, detached};
+use crate::learn::cursor::{self, List};
+use crate::learn::{LearnError, Page, Paged, TrainRequest};
+use crate::store::StoreError;
+use crate::store::jobs::{self, JobRow, NewJob};
+use serde_json::{Value, json};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// An entry of a job's event stream, persisted.
-#[derive(Clone, Debug)]
-pub struct JobEvent {
-    /// Monotonic within the job, from 1.
-    pub sequence: i64,
-    /// `progress`, `metric`, `log` or `done`.
-    pub kind: String,
-    /// Payload.
-    pub data: Value,
-}
+/// Events a slow subscriber may fall behind before it has to replay from the store.
+const BROADCAST_CAPACITY: usize = 1024;
 
 /// Reads and steers jobs. Cheap to clone.
 #[derive(Clone)]
-pub struct Jobs {}
+pub struct Jobs {
+    queue: Arc<Queue>,
+    worker: Arc<Worker>,
+}
+
+/// What callers and worker share.
+struct Queue {
+    core: Arc<Core>,
+    /// Wakes the worker.
+    wake: Notify,
+    events: broadcast::Sender<(String, JobEvent)>,
+}
+
+/// Stops the worker when the last handle is dropped.
+struct Worker {
+    task: Mutex<Option<JoinHandle<()>>>,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
 
 impl Jobs {
+    /// Starts the worker; it begins with jobs that were running when the last server ended.
+    pub(crate) fn start(core: Arc<Core>) -> Self {
+        let queue =
+            Arc::new(Queue { core, wake: Notify::new(), events: broadcast::Sender::new(BROADCAST_CAPACITY) });
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(worker::run(Arc::clone(&queue), stop.clone()));
+        let worker = Worker { task: Mutex::new(Some(task)), _stop_on_drop: stop.clone().drop_guard(), stop };
+        Self { queue, worker: Arc::new(worker) }
+    }
+
+    /// Stops the worker and waits for it; a running job is back in the queue then.
+    pub(crate) async fn stop(&self) {
+        self.worker.stop.cancel();
+        let task = self.worker.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the job worker ended badly");
+        }
+    }
+
+    /// Puts a job into the queue.
+    pub(crate) async fn submit(&self, collection: &str, request: &TrainRequest) -> Result<Job, LearnError> {
+        let queue = Arc::clone(&self.queue);
+        let (collection, request) = (collection.to_owned(), request.clone());
+        detached(async move {
+            let id = queue.core.store.new_id();
+            let text = serde_json::to_string(&request).map_err(|error| sqlx::Error::Encode(error.into()));
+            let new = NewJob {
+                id: &id,
+                collection: &collection,
+                scope: &request.scope,
+                method: &request.method,
+                request: &text.map_err(StoreError::from)?,
+            };
+            let mut change = queue.begin().await?;
+            let row = jobs::create(&mut change.transaction, &new).await?;
+            change.event(&row, "progress", &json!({ "status": "queued", "progress": 0.0 })).await?;
+            change.commit().await?;
+            queue.wake.notify_one();
+            types::public(row)
+        })
+        .await
+    }
+
     /// Newest first.
-    pub async fn list(&self, _page: &Page) -> Result<Paged<Job>, LearnError> {
-        todo!()
+    pub async fn list(&self, page: &Page) -> Result<Paged<Job>, LearnError> {
+        let before = List::Jobs.after(page)?.unwrap_or(i64::MAX);
+        let mut reader = self.queue.core.store.read().await?;
+        let rows = jobs::page(&mut reader, before, cursor::limit(page) + 1).await?;
+        List::Jobs.paged(rows, page, |row| row.key, types::public)
     }
+
     /// One job.
-    pub async fn get(&self, _id: &str) -> Result<Job, LearnError> {
-        todo!()
+    pub async fn get(&self, id: &str) -> Result<Job, LearnError> {
+        let mut reader = self.queue.core.store.read().await?;
+        types::public(find(&mut reader, id).await?)
     }
+
     /// A queued job is cancelled at once, a running one at its next check; an ended one is `JobEnded`.
-    pub async fn cancel(&self, _id: &str) -> Result<Job, LearnError> {
-        todo!()
+    pub async fn cancel(&self, id: &str) -> Result<Job, LearnError> {
+        let (queue, id) = (Arc::clone(&self.queue), id.to_owned());
+        detached(async move {
+            let mut change = queue.begin().await?;
+            let row = find(&mut change.transaction, &id).await?;
+            let row = match types::status(&row)? {
+                JobStatus::Queued => change.finish(&row, JobStatus::Cancelled, None, None).await?,
+                JobStatus::Running => jobs::request_cancel(&mut change.transaction, row.key).await?,
+                JobStatus::Succeeded | JobStatus::Failed | JobStatus::Cancelled => {
+                    return Err(LearnError::JobEnded { job: id, status: row.status });
+                }
+            };
+            change.commit().await?;
+            types::public(row)
+        })
+        .await
     }
+
     /// Events after a sequence number.
-    pub async fn events_after(&self, _id: &str, _sequence: i64) -> Result<Vec<JobEvent>, LearnError> {
-        todo!()
+    pub async fn events_after(&self, id: &str, sequence: i64) -> Result<Vec<JobEvent>, LearnError> {
+        let mut reader = self.queue.core.store.read().await?;
+        let job = find(&mut reader, id).await?;
+        let rows = jobs::events_after(&mut reader, job.key, sequence).await?;
+        rows.into_iter().map(types::public_event).collect()
     }
+
     /// Live events of all jobs as `(job id, event)`; subscribe first, then replay with [`Jobs::events_after`].
     pub fn subscribe(&self) -> broadcast::Receiver<(String, JobEvent)> {
-        todo!()
+        self.queue.events.subscribe()
     }
+}
+
+impl Queue {
+    /// Starts a change to jobs.
+    async fn begin(&self) -> Result<Change<'_>, LearnError> {
+        Ok(Change { queue: self, transaction: self.core.store.begin().await?, events: Vec::new() })
+    }
+
+    /// Tells subscribers what has been committed.
+    fn publish(&self, events: Vec<(String, JobEvent)>) {
+        for event in events {
+            // Fails only while nobody listens.
+            let _ = self.events.send(event);
+        }
+    }
+}
+
+/// A change to jobs in progress: its transaction and the events to publish after it.
+struct Change<'a> {
+    queue: &'a Queue,
+    transaction: Transaction<'static, Sqlite>,
+    events: Vec<(String, JobEvent)>,
+}
+
+impl Change<'_> {
+    async fn event(&mut self, job: &JobRow, kind: &str, data: &Value) -> Result<(), LearnError> {
+        self.events.push(append(&mut self.transaction, job, kind, data).await?);
+        Ok(())
+    }
+
+    async fn requeue(&mut self, job: &JobRow, reason: &str) -> Result<(), LearnError> {
+        jobs::requeue(&mut self.transaction, job.key).await?;
+        self.event(job, "log", &json!({ "message": reason })).await
+    }
+
+    async fn finish(
+        &mut self,
+        job: &JobRow,
+        status: JobStatus,
+        result: Option<&Value>,
+        error: Option<&Value>,
+    ) -> Result<JobRow, LearnError> {
+        let (row, event) = finish(&mut self.transaction, job, status, result, error).await?;
+        self.events.push(event);
+        Ok(row)
+    }
+
+    async fn commit(self) -> Result<(), LearnError> {
+        self.transaction.commit().await.map_err(StoreError::from)?;
+        self.queue.publish(self.events);
+        Ok(())
+    }
+}
+
+async fn find(connection: &mut SqliteConnection, id: &str) -> Result<JobRow, LearnError> {
+    jobs::find(connection, id).await?.ok_or_else(|| LearnError::UnknownJob { job: id.to_owned() })
+}
+
+/// Appends an event; it is to be published after the commit.
+async fn append(
+    connection: &mut SqliteConnection,
+    job: &JobRow,
+    kind: &str,
+    data: &Value,
+) -> Result<(String, JobEvent), LearnError> {
+    let sequence = jobs::append_event(connection, job.key, kind, data).await?;
+    Ok((job.id.clone(), JobEvent { sequence, kind: kind.to_owned(), data: data.clone() }))
+}
+
+/// Ends a job with its last event.
+async fn finish(
+    connection: &mut SqliteConnection,
+    job: &JobRow,
+    status: JobStatus,
+    result: Option<&Value>,
+    error: Option<&Value>,
+) -> Result<(JobRow, (String, JobEvent)), LearnError> {
+    let row = jobs::finish(connection, job.key, status.word(), result, error).await?;
+    let data = json!({ "status": status.word(), "result": result, "error": error });
+    let event = append(connection, job, "done", &data).await?;
+    Ok((row, event))
 }

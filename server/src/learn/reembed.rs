@@ -1,0 +1,64 @@
+//! After a change of encoder: the stored images get vectors of the new one. Examples given as vectors cannot, and stay out
+//! of index and heads until they are added again.
+
+use super::core::detached;
+use super::state::Change;
+use super::{LearnError, Learner};
+use crate::store::examples;
+use bytes::Bytes;
+use dozen_fewshot::unit;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+impl Learner {
+    /// Up to `limit` live examples that have an image but no vector of the current encoder (after a change of encoder).
+    pub async fn pending_embeddings(&self, limit: usize) -> Result<Vec<(String, Bytes)>, LearnError> {
+        let core = self.core();
+        let rows = {
+            let mut reader = core.store.read().await?;
+            examples::pending(&mut reader, core.store.encoder, limit).await?
+        };
+        let mut pending = Vec::with_capacity(rows.len());
+        for (id, content_hash) in rows {
+            pending.push((id, core.store.read_blob(content_hash).await?));
+        }
+        Ok(pending)
+    }
+
+    /// Stores vectors for examples that lacked one, and puts them into index and heads.
+    ///
+    /// One transaction per collection. An example that has got a vector meanwhile keeps it; unknown ids are passed over.
+    pub async fn set_embeddings(&self, vectors: Vec<(String, Vec<f32>)>) -> Result<(), LearnError> {
+        let core = self.core();
+        detached(async move {
+            let mut by_collection: BTreeMap<String, Vec<(String, Vec<f32>)>> = BTreeMap::new();
+            for (id, given) in vectors {
+                let vector = unit(&given, core.encoder.dimensions)?;
+                let mut reader = core.store.read().await?;
+                if let Some(collection) = examples::collection_of(&mut reader, &id).await? {
+                    by_collection.entry(collection).or_default().push((id, vector));
+                }
+            }
+            for (collection, vectors) in by_collection {
+                let mut write = core.begin(&collection).await?;
+                let count = vectors.len();
+                for (id, vector) in vectors {
+                    let row =
+                        examples::find_in_collection(&mut write.transaction, write.collection, &id).await?;
+                    if let Some(row) = row
+                        && write.vector(&row).await?.is_none()
+                    {
+                        write.set_vector(row.key, &vector).await?;
+                        write.change(Change::Vector { example: row.key, vector });
+                    }
+                }
+                write
+                    .record("embeddings.added", &json!({ "encoder": core.encoder.id, "count": count }))
+                    .await?;
+                write.commit().await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
