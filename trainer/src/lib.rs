@@ -1,1 +1,10 @@
-//! Skeleton.
+//! Offline pre-training of Vision Transformers with Masked Siamese Networks (MSN, arXiv 2204.07141), and its
+//! evaluation with few labels.
+
+pub mod config;
+pub mod data;
+pub mod error;
+pub mod run;
+pub mod views;
+
+pub use error::Error;

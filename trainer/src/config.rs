@@ -1,0 +1,325 @@
+//! One TOML file per experiment.
+
+use crate::Error;
+use crate::data::DataOptions;
+use crate::views::Distortion;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// Everything that defines a run. Every key must be there, and no other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// How pictures are read.
+    pub data: DataOptions,
+    /// How many views of which kind, and how they are distorted.
+    pub views: ViewsConfig,
+    /// The Vision Transformer.
+    pub model: ModelConfig,
+    /// The projection head.
+    pub head: HeadConfig,
+    /// Prototypes and the terms of the loss.
+    pub loss: LossConfig,
+    /// Batch size, learning rate, weight decay, moving average.
+    pub optimisation: OptimisationConfig,
+    /// Length and shape of the schedules.
+    pub schedule: ScheduleConfig,
+    /// Seed, checkpoints, log.
+    pub run: RunConfig,
+}
+
+/// The views of one image: a target and `random_views` large anchors of the same kind, `focal_views` small anchors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ViewsConfig {
+    /// Random anchors per image (the target comes on top).
+    pub random_views: usize,
+    /// Side of target and random views in pixels; the position embeddings are defined for it.
+    pub random_size: usize,
+    /// Range of their share of the image area.
+    pub random_area: (f64, f64),
+    /// Focal anchors per image.
+    pub focal_views: usize,
+    /// Side of focal views in pixels.
+    pub focal_size: usize,
+    /// Range of their share of the image area.
+    pub focal_area: (f64, f64),
+    /// Share of the patches of random anchors that is dropped.
+    pub patch_drop: f64,
+    /// Colour distortions, the same for all views.
+    pub distortion: Distortion,
+}
+
+/// The Vision Transformer, in the words of Hugging Face's `config.json`; its image size is `views.random_size`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Width.
+    pub hidden_size: usize,
+    /// Depth.
+    pub num_hidden_layers: usize,
+    /// Heads.
+    pub num_attention_heads: usize,
+    /// Hidden width of the MLP.
+    pub intermediate_size: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+}
+
+/// The projection head: three linear layers with BatchNorm and GELU between them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {
+    /// Width of the two hidden layers.
+    pub hidden: usize,
+    /// Width of the output, which the prototypes share.
+    pub output: usize,
+}
+
+/// The loss (arXiv 2204.07141, §3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {
+    /// Number of prototypes K.
+    pub prototypes: usize,
+    /// Temperature τ of the anchor predictions.
+    pub temperature: f64,
+    /// Sharpening T of the targets at the start: their temperature is τ·T.
+    pub start_sharpen: f64,
+    /// Sharpening at the end of the schedule.
+    pub final_sharpen: f64,
+    /// Weight λ of the mean-entropy maximisation term.
+    pub memax_weight: f64,
+    /// Weight of the mean entropy of the single predictions; 0 only logs it.
+    pub entropy_weight: f64,
+    /// Balance the targets by three Sinkhorn iterations. Only with many more images per batch than prototypes.
+    pub sinkhorn: bool,
+}
+
+/// AdamW and its schedules' end points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimisationConfig {
+    /// Images per step.
+    pub batch_size: usize,
+    /// Learning rate at the first step.
+    pub start_learning_rate: f64,
+    /// Learning rate after the warm-up.
+    pub learning_rate: f64,
+    /// Learning rate at the end of the cosine.
+    pub final_learning_rate: f64,
+    /// Epochs of linear warm-up.
+    pub warmup_epochs: f64,
+    /// Weight decay at the start.
+    pub weight_decay: f64,
+    /// Weight decay at the end of the cosine.
+    pub final_weight_decay: f64,
+    /// Largest norm of the encoder's gradient; 0 does not clip.
+    pub clip_gradient: f64,
+    /// Momentum of the target's moving average at the start.
+    pub start_momentum: f64,
+    /// Momentum of the target's moving average at the end.
+    pub final_momentum: f64,
+}
+
+/// Length and shape of the schedules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Schedules are computed for `stretch` times the epochs, so that they stop before their end: 1.25 in the paper's
+    /// code, 1.0 runs them out.
+    pub stretch: f64,
+}
+
+/// Seed, checkpoints, log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Minutes between checkpoints; one more is written at the end.
+    pub checkpoint_minutes: f64,
+    /// Steps between lines of the log.
+    pub log_steps: usize,
+}
+
+/// Keys that may differ between a run and its continuation: none changes what is computed.
+const FREE_KEYS: [&str; 4] = ["data.memory_mib", "data.threads", "run.checkpoint_minutes", "run.log_steps"];
+
+impl Config {
+    /// Reads a file and applies `section.key=value` overrides, whose values are written as in TOML.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, Error> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Self::parse(&text, overrides)
+            .map_err(|reason| Error::Config { file: path.display().to_string(), reason })
+    }
+
+    fn parse(text: &str, overrides: &[String]) -> Result<Self, String> {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        for assignment in overrides {
+            set(&mut table, assignment)?;
+        }
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As TOML, for the record kept beside a run.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        toml::to_string(self).map_err(|error| Error::Config { file: "run".into(), reason: error.to_string() })
+    }
+
+    /// Keys whose values differ and that a continued run must not change, as `key: ours, theirs`.
+    pub fn conflicts(&self, other: &Self) -> Vec<String> {
+        let as_json = |config: &Self| serde_json::to_value(config).unwrap_or(Value::Null);
+        let mut found = Vec::new();
+        collect_differences("", &as_json(self), &as_json(other), &mut found);
+        found.retain(|line| !FREE_KEYS.iter().any(|key| line.starts_with(&format!("{key}: "))));
+        found
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let (views, model) = (&self.views, &self.model);
+        let distortion = &views.distortion;
+        let is_range = |(low, high): (f64, f64)| low > 0.0 && low <= high && high <= 1.0;
+        let is_share = |value: f64| (0.0..=1.0).contains(&value);
+        let (low_sigma, high_sigma) = distortion.blur_sigma;
+        let optimisation = &self.optimisation;
+        let rules = [
+            (views.random_views + views.focal_views > 0, "views: at least one random or focal view is needed"),
+            (is_range(views.random_area), "views.random_area must be two shares, 0 < low <= high <= 1"),
+            (is_range(views.focal_area), "views.focal_area must be two shares, 0 < low <= high <= 1"),
+            ((0.0..1.0).contains(&views.patch_drop), "views.patch_drop must lie in 0..1"),
+            (
+                [
+                    distortion.flip_probability,
+                    distortion.jitter_probability,
+                    distortion.grey_probability,
+                    distortion.blur_probability,
+                ]
+                .into_iter()
+                .all(is_share),
+                "views.distortion: probabilities must lie in 0..=1",
+            ),
+            (
+                (0.0..=2.5).contains(&distortion.jitter_strength),
+                "views.distortion.jitter_strength must lie in 0..=2.5",
+            ),
+            (
+                low_sigma > 0.0 && low_sigma <= high_sigma && high_sigma.is_finite(),
+                "views.distortion.blur_sigma must be two lengths, 0 < low <= high",
+            ),
+            (model.patch_size > 0, "model.patch_size must be at least 1"),
+            (
+                views.random_size >= model.patch_size
+                    && views.random_size.is_multiple_of(model.patch_size.max(1)),
+                "views.random_size must be a multiple of model.patch_size",
+            ),
+            (
+                views.focal_views == 0 || views.focal_size >= model.patch_size,
+                "views.focal_size must be at least model.patch_size",
+            ),
+            (
+                model.num_attention_heads > 0
+                    && model.hidden_size > 0
+                    && model.hidden_size.is_multiple_of(model.num_attention_heads),
+                "model.hidden_size must be a multiple of model.num_attention_heads",
+            ),
+            (self.head.hidden > 0 && self.head.output > 0, "head: widths must be at least 1"),
+            (self.loss.prototypes > 1, "loss.prototypes must be at least 2"),
+            (
+                self.loss.temperature > 0.0 && self.loss.start_sharpen > 0.0 && self.loss.final_sharpen > 0.0,
+                "loss: temperature and sharpening must be positive",
+            ),
+            (optimisation.batch_size > 1, "optimisation.batch_size must be at least 2: BatchNorm needs a spread"),
+            (optimisation.learning_rate > 0.0, "optimisation.learning_rate must be positive"),
+            (
+                is_share(optimisation.start_momentum) && is_share(optimisation.final_momentum),
+                "optimisation: momenta must lie in 0..=1",
+            ),
+            (self.schedule.epochs > 0, "schedule.epochs must be at least 1"),
+            (self.schedule.stretch >= 1.0, "schedule.stretch must be at least 1"),
+            (self.run.checkpoint_minutes > 0.0, "run.checkpoint_minutes must be positive"),
+            (self.run.log_steps > 0, "run.log_steps must be at least 1"),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
+    }
+}
+
+/// Applies one `section.key=value`.
+fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
+    let malformed = || format!("`{assignment}` is not of the form section.key=value");
+    let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
+    let value: toml::Table = format!("value = {value}")
+        .parse()
+        .map_err(|_| format!("`{value}` in `{assignment}` is not a TOML value (text needs quotes)"))?;
+    let value = value.get("value").cloned().ok_or_else(malformed)?;
+    let (section, key) = path.trim().rsplit_once('.').ok_or_else(malformed)?;
+    let mut target = table;
+    for part in section.split('.') {
+        let next = target.get_mut(part).and_then(toml::Value::as_table_mut);
+        target = next.ok_or_else(|| format!("there is no section `{section}`"))?;
+    }
+    target.insert(key.to_owned(), value);
+    Ok(())
+}
+
+fn collect_differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(ours), Value::Object(theirs)) = (ours, theirs) {
+        for (key, value) in ours {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            collect_differences(&path, value, theirs.get(key).unwrap_or(&Value::Null), found);
+        }
+    } else if ours != theirs {
+        found.push(format!("{path}: {ours} here, {theirs} there"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../configs/shipped-cpu.toml");
+
+    #[test]
+    fn the_shipped_configurations_parse_and_round_trip() {
+        for text in [SHIPPED, include_str!("../configs/default.toml")] {
+            let config = Config::parse(text, &[]).unwrap();
+            assert_eq!(Config::parse(&config.to_toml().unwrap(), &[]).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_named() {
+        let unknown = SHIPPED.replace("log_steps", "log_stepz");
+        assert!(Config::parse(&unknown, &[]).unwrap_err().contains("log_stepz"));
+        let error = Config::parse(SHIPPED, &["loss.temprature=0.2".into()]).unwrap_err();
+        assert!(error.contains("temprature"), "{error}");
+        let missing = SHIPPED.replace("seed =", "# seed =");
+        assert!(Config::parse(&missing, &[]).unwrap_err().contains("seed"));
+    }
+
+    #[test]
+    fn overrides_take_effect_and_are_checked() {
+        let set = |assignment: &str| Config::parse(SHIPPED, &[assignment.into()]);
+        assert_eq!(set("optimisation.batch_size=8").unwrap().optimisation.batch_size, 8);
+        assert_eq!(set("views.distortion.blur_sigma=[0.5, 1.0]").unwrap().views.distortion.blur_sigma, (0.5, 1.0));
+        assert!(set("optimisation.batch_size").unwrap_err().contains("section.key=value"));
+        assert!(set("optimization.batch_size=8").unwrap_err().contains("optimization"));
+        assert!(set("views.random_size=65").unwrap_err().contains("multiple"));
+        assert!(set("views.patch_drop=1.0").unwrap_err().contains("patch_drop"));
+        assert!(set("optimisation.learning_rate=nan").unwrap_err().contains("learning_rate"));
+    }
+
+    #[test]
+    fn conflicts_name_the_keys_that_matter() {
+        let config = Config::parse(SHIPPED, &[]).unwrap();
+        let other = Config::parse(SHIPPED, &["run.log_steps=99".into(), "loss.memax_weight=1.5".into()]).unwrap();
+        assert_eq!(config.conflicts(&other), [format!("loss.memax_weight: {:?} here, 1.5 there", config.loss.memax_weight)]);
+        assert!(config.conflicts(&config).is_empty());
+    }
+}

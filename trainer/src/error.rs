@@ -1,0 +1,59 @@
+//! The one error type of this crate.
+
+use std::path::PathBuf;
+
+/// Why data could not be read, or a run could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tensor operation failed: a bug in this crate or an exhausted device.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The model crate refused.
+    #[error(transparent)]
+    Model(#[from] dozen_models::Error),
+    /// A head could not be fitted.
+    #[error("fitting a head: {0}")]
+    Head(#[from] dozen_fewshot::Error),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The configuration cannot be used.
+    #[error("{file}: {reason}")]
+    Config {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing that looks like a picture.
+    #[error("{path}: no .jpg, .png, .webp, .gif or .bmp files there", path = path.display())]
+    NoImages {
+        /// Where they were looked for.
+        path: PathBuf,
+    },
+    /// Pictures, but none that can be decoded.
+    #[error("none of the {images} images can be decoded")]
+    NothingReadable {
+        /// How many were tried.
+        images: usize,
+    },
+    /// A compressed archive does not fit in memory.
+    #[error("{path}: holds more than {limit} bytes of images; unpack it into a folder or an uncompressed .tar", path = path.display())]
+    ArchiveTooLarge {
+        /// The archive.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// A resize was refused.
+    #[error("resizing an image: {0}")]
+    Resize(String),
+    /// Background threads could not be started, or ended early.
+    #[error("background threads: {0}")]
+    Threads(String),
+}

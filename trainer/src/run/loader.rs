@@ -1,0 +1,165 @@
+//! Batches of views, made on background threads one step ahead of the training.
+
+use crate::Error;
+use crate::config::Config;
+use crate::data::order::{Batches, Purpose, keyed_rng};
+use crate::data::{ImageSet, Skipped};
+use crate::views::{ViewRecipe, ViewRenderer};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// The views of one batch of B images, each `[B, 3, side, side]` in row-major order.
+pub struct ViewBatch {
+    /// Target view, then the random anchors; side `views.random_size`.
+    pub large: Vec<Vec<f32>>,
+    /// Focal anchors; side `views.focal_size`.
+    pub focal: Vec<Vec<f32>>,
+}
+
+/// Makes the batches of consecutive steps.
+pub struct Loader {
+    batches: Option<Receiver<Result<ViewBatch, Error>>>,
+    thread: Option<JoinHandle<()>>,
+    unreadable: Arc<Mutex<Unreadable>>,
+}
+
+/// Pictures that failed while batches were made, each reported once.
+#[derive(Default)]
+struct Unreadable {
+    known: BTreeSet<String>,
+    unreported: Vec<Skipped>,
+}
+
+/// What the background thread needs.
+struct Worker {
+    set: Arc<ImageSet>,
+    config: Config,
+    order: Batches,
+    pool: rayon::ThreadPool,
+    unreadable: Arc<Mutex<Unreadable>>,
+}
+
+impl Loader {
+    /// Starts making the batches of steps `first_step..last_step`.
+    pub fn start(
+        set: Arc<ImageSet>,
+        config: &Config,
+        order: Batches,
+        steps: std::ops::Range<usize>,
+    ) -> Result<Self, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::Threads(error.to_string());
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.data.threads)
+            .thread_name(|number| format!("views-{number}"))
+            .build()
+            .map_err(|error| failed(&error))?;
+        let unreadable = Arc::default();
+        let worker =
+            Worker { set, config: config.clone(), order, pool, unreadable: Arc::clone(&unreadable) };
+        // One batch waits in the channel while the next is being made.
+        let (sender, batches) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("loader".into())
+            .spawn(move || worker.work(steps, &sender))
+            .map_err(|error| failed(&error))?;
+        Ok(Self { batches: Some(batches), thread: Some(thread), unreadable })
+    }
+
+    /// The next step's batch; waits for it.
+    pub fn next_batch(&self) -> Result<ViewBatch, Error> {
+        let gone = || Error::Threads("the loader ended early".into());
+        self.batches.as_ref().and_then(|batches| batches.recv().ok()).ok_or_else(gone)?
+    }
+
+    /// Pictures that could not be read since the last call.
+    pub fn take_unreadable(&self) -> Vec<Skipped> {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut unreadable.unreported)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Closing the channel makes the thread's next send fail, which ends it.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    fn work(&self, steps: std::ops::Range<usize>, sender: &SyncSender<Result<ViewBatch, Error>>) {
+        let per_epoch = self.order.steps_per_epoch();
+        let mut current = (usize::MAX, Vec::new());
+        for step in steps {
+            let epoch = step / per_epoch;
+            if current.0 != epoch {
+                current = (epoch, self.order.epoch_order(epoch));
+            }
+            let positions = self.order.batch(&current.1, step % per_epoch);
+            let batch = self.pool.install(|| self.render(positions, step as u64));
+            let stop = batch.is_err();
+            if sender.send(batch).is_err() || stop {
+                return;
+            }
+        }
+    }
+
+    fn render(&self, positions: &[usize], step: u64) -> Result<ViewBatch, Error> {
+        let views = &self.config.views;
+        let recipe = |size, area| ViewRecipe { size, area, distortion: &views.distortion };
+        let large_recipe = recipe(views.random_size, views.random_area);
+        let focal_recipe = recipe(views.focal_size, views.focal_area);
+        let buffers = |count, size: usize| vec![vec![0.0; positions.len() * 3 * size * size]; count];
+        let mut large = buffers(views.random_views + 1, views.random_size);
+        let mut focal = buffers(views.focal_views, views.focal_size);
+        let outputs = per_image(&mut large, &large_recipe, &mut focal, &focal_recipe, positions.len());
+        let seed = self.config.run.seed;
+        outputs.into_par_iter().zip(positions).enumerate().try_for_each_init(
+            ViewRenderer::default,
+            |renderer, (place, (outputs, &position))| {
+                let image = self.set.image_or_next(position, |skipped| self.report(skipped))?;
+                for (view, (recipe, out)) in outputs.into_iter().enumerate() {
+                    let mut rng = keyed_rng(seed, Purpose::View, step, place as u32, view as u16);
+                    renderer.render(&image, recipe, &mut rng, out)?;
+                }
+                Ok::<(), Error>(())
+            },
+        )?;
+        Ok(ViewBatch { large, focal })
+    }
+
+    fn report(&self, skipped: Skipped) {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if unreadable.known.insert(skipped.name.clone()) {
+            unreadable.unreported.push(skipped);
+        }
+    }
+}
+
+/// One view's recipe and the place its pixels go to.
+type Output<'a> = (&'a ViewRecipe<'a>, &'a mut [f32]);
+
+/// Cuts view-major buffers into the outputs of each image: target, random, focal.
+fn per_image<'a>(
+    large: &'a mut [Vec<f32>],
+    large_recipe: &'a ViewRecipe<'a>,
+    focal: &'a mut [Vec<f32>],
+    focal_recipe: &'a ViewRecipe<'a>,
+    images: usize,
+) -> Vec<Vec<Output<'a>>> {
+    let mut outputs: Vec<Vec<Output<'a>>> = (0..images).map(|_| Vec::new()).collect();
+    let kinds = [(large, large_recipe), (focal, focal_recipe)];
+    for (buffers, recipe) in kinds {
+        for buffer in buffers {
+            for (outputs, out) in outputs.iter_mut().zip(buffer.chunks_exact_mut(3 * recipe.size * recipe.size)) {
+                outputs.push((recipe, out));
+            }
+        }
+    }
+    outputs
+}

@@ -1,0 +1,5 @@
+//! The pre-training loop.
+
+mod loader;
+
+pub use loader::{Loader, ViewBatch};

@@ -1,0 +1,120 @@
+//! Colour operations on interleaved 8-bit RGB, with the rounding of Pillow's `ImageEnhance` and HSV conversion.
+
+use rand::Rng;
+use rand::seq::SliceRandom as _;
+
+/// Luma of ITU-R 601, as Pillow's `convert("L")`.
+fn luma(pixel: &[u8]) -> u8 {
+    let weighted = u32::from(pixel[0]) * 19_595 + u32::from(pixel[1]) * 38_470 + u32::from(pixel[2]) * 7_471;
+    ((weighted + 0x8000) >> 16) as u8
+}
+
+/// `degenerate + factor·(value − degenerate)`, truncated and clamped to a byte.
+fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
+    let degenerate = f32::from(degenerate);
+    // `as` saturates, which is the clamp, and truncates, as Pillow does.
+    (degenerate + factor * (f32::from(value) - degenerate)) as u8
+}
+
+/// Blends with black.
+pub(super) fn brightness(pixels: &mut [u8], factor: f32) {
+    for value in pixels {
+        *value = blend(0, *value, factor);
+    }
+}
+
+/// Blends with the image's mean luma.
+pub(super) fn contrast(pixels: &mut [u8], factor: f32) {
+    let sum: u64 = pixels.chunks_exact(3).map(|pixel| u64::from(luma(pixel))).sum();
+    let mean = (sum as f64 / (pixels.len() / 3) as f64 + 0.5) as u8;
+    for value in pixels {
+        *value = blend(mean, *value, factor);
+    }
+}
+
+/// Blends each pixel with its own luma.
+pub(super) fn saturation(pixels: &mut [u8], factor: f32) {
+    for pixel in pixels.chunks_exact_mut(3) {
+        let grey = luma(pixel);
+        for value in pixel {
+            *value = blend(grey, *value, factor);
+        }
+    }
+}
+
+/// Replaces each pixel by its luma.
+pub(super) fn grey(pixels: &mut [u8]) {
+    for pixel in pixels.chunks_exact_mut(3) {
+        pixel.fill(luma(pixel));
+    }
+}
+
+/// Turns the hue by `turn` of a full circle, in −0.5..=0.5, through 8-bit HSV.
+pub(super) fn hue(pixels: &mut [u8], turn: f32) {
+    let shift = (turn * 255.0) as i32 as u8;
+    for pixel in pixels.chunks_exact_mut(3) {
+        let [hue, saturation, value] = to_hsv([pixel[0], pixel[1], pixel[2]]);
+        pixel.copy_from_slice(&from_hsv([hue.wrapping_add(shift), saturation, value]));
+    }
+}
+
+fn to_hsv([red, green, blue]: [u8; 3]) -> [u8; 3] {
+    let largest = red.max(green).max(blue);
+    let smallest = red.min(green).min(blue);
+    if largest == smallest {
+        return [0, 0, largest];
+    }
+    let range = f32::from(largest - smallest);
+    let distance = |value: u8| f32::from(largest - value) / range;
+    let (red_distance, green_distance, blue_distance) = (distance(red), distance(green), distance(blue));
+    let sixths = if red == largest {
+        blue_distance - green_distance
+    } else if green == largest {
+        2.0 + red_distance - blue_distance
+    } else {
+        4.0 + green_distance - red_distance
+    };
+    let hue = f64::from(sixths) / 6.0;
+    let hue = if hue < 0.0 { hue + 1.0 } else { hue };
+    [(hue as f32 * 255.0) as u8, (range / f32::from(largest) * 255.0) as u8, largest]
+}
+
+fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
+    if saturation == 0 {
+        return [value; 3];
+    }
+    let sixths = f32::from(hue) * 6.0 / 255.0;
+    // All values are positive: truncation is `floor`, and `round` after adding a half.
+    let sector = sixths as u8;
+    let (fraction, saturation) = (sixths - f32::from(sector), f32::from(saturation) / 255.0);
+    let scaled = |share: f32| (f32::from(value) * share + 0.5) as u8;
+    let low = scaled(1.0 - saturation);
+    let falling = scaled(1.0 - saturation * fraction);
+    let rising = scaled(1.0 - saturation * (1.0 - fraction));
+    match sector % 6 {
+        0 => [value, rising, low],
+        1 => [falling, value, low],
+        2 => [low, value, rising],
+        3 => [low, falling, value],
+        4 => [rising, low, value],
+        _ => [value, low, falling],
+    }
+}
+
+/// Brightness, contrast and saturation by factors from `1 ± range`, hue by up to `± hue_range` of the circle, in random
+/// order.
+pub(super) fn jitter(pixels: &mut [u8], range: f32, hue_range: f32, rng: &mut impl Rng) {
+    let mut order = [0, 1, 2, 3];
+    order.shuffle(rng);
+    let mut factor = || rng.random_range((1.0 - range).max(0.0)..=1.0 + range);
+    let factors = [factor(), factor(), factor()];
+    let turn = rng.random_range(-hue_range..=hue_range);
+    for operation in order {
+        match operation {
+            0 => brightness(pixels, factors[0]),
+            1 => contrast(pixels, factors[1]),
+            2 => saturation(pixels, factors[2]),
+            _ => hue(pixels, turn),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The views of an image that training compares (arXiv 2204.07141, §3 and appendix A): crop, flip, colour jitter, grey,
+//! blur, normalise.
+//!
+//! Each view draws from a random stream of its own, a function of (seed, step, place in the batch, view): the result
+//! does not depend on the number of threads, nor on where a run was interrupted. Pixels stay 8-bit until the last
+//! step, as they do in Pillow, whose rounding the colour operations follow.
+
+mod blur;
+mod colour;
+mod crop;
+mod render;
+
+pub use render::{Distortion, MEAN, STD, ViewRecipe, ViewRenderer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Making one view, and all views of a batch.
+
+use super::blur::Blur;
+use super::colour;
+use super::crop::{Window, random_window};
+use crate::Error;
+use dozen_models::image::RgbImage;
+use fast_image_resize::images::{CroppedImage, Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Per-channel mean of ImageNet on the 0–1 scale.
+pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Per-channel standard deviation of ImageNet on the 0–1 scale.
+pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// Colour distortions shared by all views.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distortion {
+    /// Probability of a horizontal flip.
+    pub flip_probability: f64,
+    /// Probability that brightness, contrast, saturation and hue are jittered.
+    pub jitter_probability: f64,
+    /// Strength s: brightness, contrast and saturation vary by ±0.8·s, hue by ±0.2·s.
+    pub jitter_strength: f32,
+    /// Probability that colour is taken away.
+    pub grey_probability: f64,
+    /// Probability of a Gaussian blur.
+    pub blur_probability: f64,
+    /// Range of the blur's standard deviation in pixels.
+    pub blur_sigma: (f32, f32),
+}
+
+/// How one kind of view is made.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewRecipe<'a> {
+    /// Side in pixels.
+    pub size: usize,
+    /// Range of the crop's share of the image area.
+    pub area: (f64, f64),
+    /// Colour.
+    pub distortion: &'a Distortion,
+}
+
+/// Makes views one after the other; one per thread, it keeps its buffers.
+pub struct ViewRenderer {
+    resizer: Resizer,
+    blur: Blur,
+}
+
+impl Default for ViewRenderer {
+    fn default() -> Self {
+        Self { resizer: Resizer::new(), blur: Blur::default() }
+    }
+}
+
+impl ViewRenderer {
+    /// Writes a view of `image` to `out`, planar `[3, size, size]`, normalised by the ImageNet mean and deviation.
+    pub fn render(
+        &mut self,
+        image: &RgbImage,
+        recipe: &ViewRecipe<'_>,
+        rng: &mut impl Rng,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let window = random_window(image.width, image.height, recipe.area, rng);
+        let mut pixels = self.resize(image, window, recipe.size)?;
+        if rng.random_bool(recipe.distortion.flip_probability) {
+            flip(&mut pixels, recipe.size);
+        }
+        self.distort(&mut pixels, recipe, rng);
+        normalise(&pixels, out);
+        Ok(())
+    }
+
+    /// Antialiased bilinear, reading nothing outside the window.
+    pub(super) fn resize(&mut self, image: &RgbImage, window: Window, size: usize) -> Result<Vec<u8>, Error> {
+        let failed = |error: &dyn std::fmt::Display| Error::Resize(error.to_string());
+        let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
+            .map_err(|error| failed(&error))?;
+        let source = CroppedImage::new(&source, window.left, window.top, window.width, window.height)
+            .map_err(|error| failed(&error))?;
+        let mut target = Image::new(size as u32, size as u32, PixelType::U8x3);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        self.resizer.resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
+        Ok(target.into_vec())
+    }
+
+    fn distort(&mut self, pixels: &mut [u8], recipe: &ViewRecipe<'_>, rng: &mut impl Rng) {
+        let distortion = recipe.distortion;
+        if rng.random_bool(distortion.jitter_probability) {
+            colour::jitter(pixels, 0.8 * distortion.jitter_strength, 0.2 * distortion.jitter_strength, rng);
+        }
+        if rng.random_bool(distortion.grey_probability) {
+            colour::grey(pixels);
+        }
+        if rng.random_bool(distortion.blur_probability) {
+            let sigma = rng.random_range(distortion.blur_sigma.0..=distortion.blur_sigma.1);
+            self.blur.apply(pixels, recipe.size, sigma);
+        }
+    }
+}
+
+fn flip(pixels: &mut [u8], side: usize) {
+    for row in pixels.chunks_exact_mut(side * 3) {
+        for x in 0..side / 2 {
+            for channel in 0..3 {
+                row.swap(x * 3 + channel, (side - 1 - x) * 3 + channel);
+            }
+        }
+    }
+}
+
+fn normalise(pixels: &[u8], out: &mut [f32]) {
+    let plane = pixels.len() / 3;
+    for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
+        let (scale, shift) = (1.0 / (255.0 * STD[channel]), MEAN[channel] / STD[channel]);
+        for (value, pixel) in values.iter_mut().zip(pixels.chunks_exact(3)) {
+            *value = f32::from(pixel[channel]) * scale - shift;
+        }
+    }
+}
