@@ -56,4 +56,7 @@ pub enum Error {
     /// Background threads could not be started, or ended early.
     #[error("background threads: {0}")]
     Threads(String),
+    /// An evaluation cannot be carried out as asked.
+    #[error("evaluation: {0}")]
+    Evaluation(String),
 }

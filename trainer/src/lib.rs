@@ -4,6 +4,7 @@
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod run;
 pub mod views;
 

@@ -11,3 +11,6 @@ mod set;
 
 pub use find::Item;
 pub use set::{DataOptions, ImageSet, Skipped};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Fitting heads on the labelled images and scoring the queries.
+
+use super::summary::{HeadKind, LowShotReport, Row};
+use super::{Features, Split, drawn_splits};
+use crate::Error;
+use dozen_fewshot::ClassKey;
+use dozen_fewshot::heads::{Head, LogisticHead, LogisticOptions, PrototypeHead};
+use rayon::prelude::*;
+
+/// What to evaluate.
+#[derive(Clone, Debug)]
+pub struct LowShotOptions {
+    /// Where labelled images come from.
+    pub protocol: Protocol,
+    /// λ of the logistic regression.
+    pub l2: f64,
+}
+
+/// Where labelled images come from.
+#[derive(Clone, Debug)]
+pub enum Protocol {
+    /// Drawn at random, several times over.
+    Drawn {
+        /// Labelled images per class, one row of the table each.
+        shots: Vec<usize>,
+        /// Draws per row.
+        draws: usize,
+        /// Seed of the draws.
+        seed: u64,
+    },
+    /// Given; one accuracy per split.
+    Listed(Vec<Split>),
+}
+
+/// Class-balanced accuracy of both heads.
+pub fn low_shot(name: &str, features: &Features, options: &LowShotOptions) -> Result<LowShotReport, Error> {
+    let groups = match &options.protocol {
+        Protocol::Drawn { shots, draws, seed } => shots
+            .iter()
+            .map(|&shots| Ok((Some(shots), drawn_splits(features, shots, *draws, *seed)?)))
+            .collect::<Result<Vec<_>, Error>>()?,
+        Protocol::Listed(splits) => vec![(None, splits.clone())],
+    };
+    let mut rows = Vec::new();
+    for (shots, splits) in groups {
+        for head in [HeadKind::Prototype, HeadKind::Logistic] {
+            let accuracies: Vec<f64> = splits
+                .par_iter()
+                .map(|split| accuracy(features, split, head, options.l2))
+                .collect::<Result<_, _>>()?;
+            rows.push(Row::new(head, shots, &accuracies));
+        }
+    }
+    Ok(LowShotReport {
+        model: name.to_owned(),
+        images: features.vectors.len(),
+        classes: features.classes.len(),
+        l2: options.l2,
+        rows,
+    })
+}
+
+/// Mean over the classes of the share of their queries that is answered rightly.
+fn accuracy(features: &Features, split: &Split, kind: HeadKind, l2: f64) -> Result<f64, Error> {
+    let class_of = |position: usize| features.labels[position] as ClassKey;
+    let head: Box<dyn Head> = match kind {
+        HeadKind::Prototype => {
+            let mut head = PrototypeHead::new(features.vectors[0].len());
+            for &position in &split.labelled {
+                head.add(class_of(position), &features.vectors[position])?;
+            }
+            Box::new(head)
+        }
+        HeadKind::Logistic => {
+            let examples: Vec<(ClassKey, &[f32])> = split
+                .labelled
+                .iter()
+                .map(|&position| (class_of(position), features.vectors[position].as_slice()))
+                .collect();
+            // Accuracy settles long before the last digits of the objective do.
+            let options = LogisticOptions { l2, gradient_tolerance: 1e-5, ..LogisticOptions::default() };
+            Box::new(LogisticHead::fit(&examples, &options)?.0)
+        }
+    };
+    let mut asked = vec![0_u32; features.classes.len()];
+    let mut right = vec![0_u32; features.classes.len()];
+    for &position in &split.queries {
+        let scores = head.predict(&features.vectors[position], &|_| true)?;
+        let label = features.labels[position];
+        asked[label] += 1;
+        right[label] += u32::from(scores.first().is_some_and(|best| best.class == class_of(position)));
+    }
+    let recalls = asked.iter().zip(&right).filter(|(asked, _)| **asked > 0);
+    let (sum, classes) = recalls.fold((0.0, 0.0), |(sum, classes), (&asked, &right)| {
+        (sum + f64::from(right) / f64::from(asked), classes + 1.0)
+    });
+    Ok(sum / classes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Class 0 has three queries of which one is right, class 1 has one, which is right.
+    #[test]
+    fn accuracy_is_balanced_over_the_classes() {
+        let (east, north) = (vec![1.0, 0.0], vec![0.0, 1.0]);
+        let features = Features {
+            names: (0..6).map(|name| name.to_string()).collect(),
+            labels: vec![0, 1, 0, 0, 0, 1],
+            classes: vec!["east".into(), "north".into()],
+            vectors: vec![east.clone(), north.clone(), east, north.clone(), north.clone(), north],
+        };
+        let split = Split { labelled: vec![0, 1], queries: vec![2, 3, 4, 5] };
+        for head in [HeadKind::Prototype, HeadKind::Logistic] {
+            let balanced = accuracy(&features, &split, head, 0.01).unwrap();
+            assert!((balanced - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12, "{head:?}: {balanced}");
+        }
+    }
+}
