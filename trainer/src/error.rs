@@ -59,4 +59,20 @@ pub enum Error {
     /// An evaluation cannot be carried out as asked.
     #[error("evaluation: {0}")]
     Evaluation(String),
+    /// A trained tensor got no gradient: the graph is cut somewhere.
+    #[error("`{name}` received no gradient")]
+    NoGradient {
+        /// The tensor.
+        name: String,
+    },
+    /// Training left the numbers.
+    #[error(
+        "the {what} of step {step} is not finite; try a lower learning rate, more masking, or a smaller mean-entropy weight"
+    )]
+    NotFinite {
+        /// Loss or gradient.
+        what: &'static str,
+        /// The step, from 1.
+        step: u64,
+    },
 }

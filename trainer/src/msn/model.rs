@@ -1,0 +1,289 @@
+//! The state of a training run and one step of it.
+
+use super::loss::{LossOptions, loss, targets};
+use super::network::Network;
+use super::optimizer::{Parameter, clip, follow, norm};
+use super::{head, initialise};
+use crate::Error;
+use candle_core::{D, DType, Device, Tensor, Var};
+use dozen_models::vit::reference::Vit;
+use dozen_models::vit::{Kernels, VitConfig};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What is trained and against which loss.
+#[derive(Clone, Debug)]
+pub struct MsnConfig {
+    /// The trunk.
+    pub vit: VitConfig,
+    /// Width of the head's two hidden layers.
+    pub head_hidden: usize,
+    /// Width of its output.
+    pub head_output: usize,
+    /// Number of prototypes K.
+    pub prototypes: usize,
+    /// The loss.
+    pub loss: LossOptions,
+    /// Largest norm of the encoder's gradient; 0 does not clip.
+    pub clip_gradient: f64,
+    /// Execution of the network's operations.
+    pub kernels: Kernels,
+}
+
+/// The views of B images. Anchors are view-major: row v·B + i is view v of image i.
+pub struct Views {
+    /// Full views `[B, 3, S, S]`.
+    pub target: Tensor,
+    /// Large anchors `[R·B, 3, S, S]`.
+    pub random: Option<Tensor>,
+    /// Small anchors `[F·B, 3, s, s]`.
+    pub focal: Option<Tensor>,
+}
+
+/// Values of the schedules at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Weight decay of the decayed group.
+    pub weight_decay: f64,
+    /// Momentum of the target's moving average.
+    pub momentum: f64,
+    /// Sharpening T of the targets.
+    pub sharpen: f64,
+}
+
+/// What to watch (the paper's code logs the same).
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct StepReport {
+    /// What was minimised.
+    pub loss: f64,
+    /// Cross-entropy between targets and predictions.
+    pub agreement: f64,
+    /// log K − H(mean prediction); log K means one prototype takes all.
+    pub memax: f64,
+    /// Mean entropy of single predictions.
+    pub entropy: f64,
+    /// Different prototypes among the targets' largest.
+    pub distinct_prototypes: usize,
+    /// Mean of the targets' largest probabilities; 1/K means undecided.
+    pub max_target: f64,
+    /// Norm of the encoder's gradient before clipping.
+    pub gradient_norm: f64,
+    /// Norm of the first block's qkv gradient.
+    pub first_qkv_norm: f64,
+    /// Norm of the last block's qkv gradient.
+    pub last_qkv_norm: f64,
+}
+
+/// Anchor and target encoders, prototypes, and the optimiser's moments.
+pub struct Msn {
+    config: MsnConfig,
+    parameters: Vec<Parameter>,
+    prototypes: Tensor,
+    targets: Vec<(String, Var)>,
+    anchor_buffers: HashMap<String, Var>,
+    target_buffers: HashMap<String, Var>,
+    anchor: Network,
+    target: Network,
+    steps: u64,
+}
+
+impl Msn {
+    /// Fresh networks from a seed; the target starts as an exact copy of the anchor.
+    pub fn new(config: MsnConfig, seed: u64, dtype: DType, device: &Device) -> Result<Self, Error> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let variable = |values: Vec<f64>, shape: &[usize]| -> candle_core::Result<Var> {
+            Var::from_tensor(
+                &Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?,
+            )
+        };
+        let mut parameters = Vec::new();
+        let mut shapes = Vit::parameter_shapes(&config.vit);
+        shapes.extend(head::parameter_shapes(config.vit.hidden_size, config.head_hidden, config.head_output));
+        for (name, shape) in shapes {
+            let value = variable(initialise::parameter(&name, &shape, &mut rng), &shape)?;
+            parameters.push(Parameter::of_encoder(name, value)?);
+        }
+        let targets = parameters
+            .iter()
+            .map(|parameter| Ok((parameter.name.clone(), Var::from_tensor(&parameter.value.copy()?)?)))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        let buffers = || -> candle_core::Result<HashMap<String, Var>> {
+            let initial = |name: &str| f64::from(u8::from(name.ends_with("running_var")));
+            let buffer = |(name, length): (String, usize)| {
+                Ok((name.clone(), variable(vec![initial(&name); length], &[length])?))
+            };
+            head::buffer_shapes(config.head_hidden).into_iter().map(buffer).collect()
+        };
+        let (anchor_buffers, target_buffers) = (buffers()?, buffers()?);
+        let trained =
+            parameters.iter().map(|one| (one.name.clone(), one.value.as_tensor().clone())).collect();
+        let frozen = targets.iter().map(|(name, value)| (name.clone(), value.as_tensor().detach())).collect();
+        let (anchor, target) = (
+            Network::new(&config, &trained, &anchor_buffers)?,
+            Network::new(&config, &frozen, &target_buffers)?,
+        );
+        let initial = initialise::prototypes(config.prototypes, config.head_output, &mut rng);
+        let prototypes = variable(initial, &[config.prototypes, config.head_output])?;
+        let shared = prototypes.as_tensor().clone();
+        parameters.push(Parameter::of_prototypes(prototypes)?);
+        Ok(Self {
+            config,
+            parameters,
+            prototypes: shared,
+            targets,
+            anchor_buffers,
+            target_buffers,
+            anchor,
+            target,
+            steps: 0,
+        })
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Number of patches of a view of `size` pixels.
+    pub fn patches(&self, size: usize) -> usize {
+        (size / self.config.vit.patch_size).pow(2)
+    }
+
+    /// One step: forward, backward, clip, AdamW, moving average. `keep` are the patches of the first group of anchors that
+    /// stay. A loss that is not finite is an error, and then no parameter has changed.
+    pub fn step(&mut self, views: &Views, keep: &[u32], rates: &Rates) -> Result<StepReport, Error> {
+        let (report, gradients) = self.evaluate(views, keep, rates.sharpen)?;
+        let (gradient_norm, factor) = clip(&self.parameters, &gradients, self.config.clip_gradient)?;
+        if !gradient_norm.is_finite() {
+            return Err(Error::NotFinite { what: "gradient", step: self.steps + 1 });
+        }
+        let qkv_norm = |block: usize| -> Result<f64, Error> {
+            let name = format!("blocks.{block}.attn.qkv.weight");
+            let parameter = self.parameters.iter().find(|parameter| parameter.name == name);
+            parameter.map_or(Ok(0.0), |parameter| Ok(norm(parameter.gradient(&gradients)?)?))
+        };
+        let (first_qkv_norm, last_qkv_norm) =
+            (qkv_norm(0)?, qkv_norm(self.config.vit.num_hidden_layers - 1)?);
+        self.steps += 1;
+        for parameter in &self.parameters {
+            parameter.update(parameter.gradient(&gradients)?, factor, rates, self.steps)?;
+        }
+        for (parameter, (_, target)) in self.parameters.iter().zip(&self.targets) {
+            follow(target, &parameter.value, rates.momentum)?;
+        }
+        Ok(StepReport { gradient_norm, first_qkv_norm, last_qkv_norm, ..report })
+    }
+
+    /// Loss and gradients without changing a parameter (the running statistics do change).
+    pub(super) fn evaluate(
+        &self,
+        views: &Views,
+        keep: &[u32],
+        sharpen: f64,
+    ) -> Result<(StepReport, candle_core::backprop::GradStore), Error> {
+        let options = &self.config.loss;
+        let target = targets(&self.target.forward(&views.target, None)?, &self.prototypes, sharpen, options)?;
+        let anchors = self.anchors(views, keep)?;
+        let loss = loss(&anchors, &target, &self.prototypes, options)?;
+        let number = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_scalar::<f64>();
+        let total = number(&loss.total)?;
+        if !total.is_finite() {
+            return Err(Error::NotFinite { what: "loss", step: self.steps + 1 });
+        }
+        let winners = target.argmax(D::Minus1)?.to_vec1::<u32>()?;
+        let report = StepReport {
+            loss: total,
+            agreement: number(&loss.agreement)?,
+            memax: number(&loss.memax)?,
+            entropy: number(&loss.entropy)?,
+            distinct_prototypes: winners.into_iter().collect::<HashSet<_>>().len(),
+            max_target: number(&target.max(D::Minus1)?.mean_all()?)?,
+            gradient_norm: 0.0,
+            first_qkv_norm: 0.0,
+            last_qkv_norm: 0.0,
+        };
+        Ok((report, loss.total.backward()?))
+    }
+
+    /// Head outputs of all anchors. Views of equal size form one group and share one BatchNorm batch; only the first group
+    /// is masked.
+    fn anchors(&self, views: &Views, keep: &[u32]) -> Result<Tensor, Error> {
+        match (&views.random, &views.focal) {
+            (Some(random), Some(focal)) if random.dim(3)? == focal.dim(3)? => {
+                self.anchor.forward(&Tensor::cat(&[random, focal], 0)?, Some(keep))
+            }
+            (Some(random), Some(focal)) => {
+                let masked = self.anchor.forward(random, Some(keep))?;
+                Ok(Tensor::cat(&[masked, self.anchor.forward(focal, None)?], 0)?)
+            }
+            (Some(only), None) | (None, Some(only)) => self.anchor.forward(only, Some(keep)),
+            (None, None) => {
+                Err(Error::Config { file: "views".into(), reason: "there is no anchor view".into() })
+            }
+        }
+    }
+
+    /// The target encoder's trunk: what is kept after training.
+    pub fn target_trunk(&self) -> HashMap<String, Tensor> {
+        let trunk = self.targets.iter().filter(|(name, _)| !name.starts_with("fc."));
+        trunk.map(|(name, value)| (name.clone(), value.as_tensor().detach())).collect()
+    }
+
+    /// Every tensor that continuing needs: `anchor.*`, `target.*` (with running statistics), `prototypes`, `opt.m.*`, `opt.v.*`.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        self.variables().into_iter().map(|(name, value)| (name, value.as_tensor().detach())).collect()
+    }
+
+    /// Takes up a state saved after `steps` steps.
+    pub fn load_state(&mut self, state: &HashMap<String, Tensor>, steps: u64) -> Result<(), Error> {
+        for (name, variable) in self.variables() {
+            let refuse = |reason: String| Error::Config { file: "checkpoint".into(), reason };
+            let saved = state.get(&name).ok_or_else(|| refuse(format!("tensor `{name}` is missing")))?;
+            if saved.dims() != variable.dims() {
+                let (theirs, ours) = (saved.dims(), variable.dims());
+                return Err(refuse(format!("tensor `{name}` has shape {theirs:?}, this run's is {ours:?}")));
+            }
+            variable.set(&saved.to_dtype(variable.dtype())?.to_device(variable.device())?)?;
+        }
+        self.steps = steps;
+        Ok(())
+    }
+
+    fn variables(&self) -> Vec<(String, &Var)> {
+        let mut all = Vec::new();
+        for parameter in &self.parameters {
+            let name = &parameter.name;
+            let own = if name == "prototypes" { name.clone() } else { format!("anchor.{name}") };
+            all.push((own, &parameter.value));
+            all.push((format!("opt.m.{name}"), &parameter.first_moment));
+            all.push((format!("opt.v.{name}"), &parameter.second_moment));
+        }
+        all.extend(self.targets.iter().map(|(name, value)| (format!("target.{name}"), value)));
+        all.extend(self.anchor_buffers.iter().map(|(name, value)| (format!("anchor.{name}"), value)));
+        all.extend(self.target_buffers.iter().map(|(name, value)| (format!("target.{name}"), value)));
+        all
+    }
+
+    /// Trained tensors by name, for tests.
+    #[cfg(test)]
+    pub(super) fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Targets of these views.
+    #[cfg(test)]
+    pub(super) fn prototype_targets(&self, views: &Views, sharpen: f64) -> Tensor {
+        let output = self.target.forward(&views.target, None).unwrap();
+        targets(&output, &self.prototypes, sharpen, &self.config.loss).unwrap()
+    }
+
+    /// Loss of the anchors against given targets.
+    #[cfg(test)]
+    pub(super) fn loss_against(&self, views: &Views, keep: &[u32], target: &Tensor) -> f64 {
+        let anchors = self.anchors(views, keep).unwrap();
+        loss(&anchors, target, &self.prototypes, &self.config.loss).unwrap().total.to_scalar().unwrap()
+    }
+}
