@@ -1,2 +1,37 @@
-//! Skeleton.
-fn main() {}
+//! Benchmarks: ours and its peers in one process on the same inputs, in interleaved rounds, as ratios.
+#![expect(clippy::print_stdout, reason = "tables go to standard output")]
+
+mod index;
+mod report;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Ours beside its peers. Use `cargo xtask bench`, which builds this with optimisation.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The exact scan beside the HNSW graph, by number of vectors and dimensions.
+    Index(Options),
+}
+
+#[derive(Args)]
+struct Options {
+    /// The smaller cases only, about a minute; leaves docs/performance.md as it is.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the rows to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().bench {
+        Bench::Index(options) => index::run(&options),
+    }
+}
