@@ -21,7 +21,7 @@ use super::kernel;
 /// Links per point and layer (M of the paper; twice as many on the lowest layer).
 const CONNECTIONS: usize = 16;
 /// Candidates examined when a point is linked.
-const CONSTRUCTION_WIDTH: usize = 200;
+const CONSTRUCTION_WIDTH: usize = 100;
 /// More than 16^16 points would be needed to use them up.
 const LAYERS: usize = 16;
 
