@@ -51,6 +51,7 @@ pub(super) fn minimize(
     let mut next_gradient = gradient.clone();
     let mut logit_direction = logits.clone();
     let mut memory: VecDeque<Correction> = VecDeque::with_capacity(MEMORY);
+    let curvature_bound = objective.curvature_bound();
     objective.gradient(&weights, &logits, &mut gradient);
     let mut value = objective.line((&weights, &logits), (&gradient, &logit_direction)).at(0.0).value;
 
@@ -64,7 +65,7 @@ pub(super) fn minimize(
         if iterations == max_iterations {
             return Err(stuck());
         }
-        let direction = descent_direction(&gradient, &memory, objective.curvature_bound());
+        let direction = descent_direction(&gradient, &memory, curvature_bound);
         objective.logits(&direction, &mut logit_direction);
         let line = objective.line((&weights, &logits), (&direction, &logit_direction));
         let start = LinePoint { value, slope: dot(&gradient, &direction) };

@@ -26,7 +26,7 @@ pub struct LogisticOptions {
 
 impl Default for LogisticOptions {
     /// λ = 0.075 is what MSN's authors used for frozen features with few labels. A gradient of 1e-7 puts the
-    /// objective within about 1e-9 of its minimum on such problems; they take well under 200 iterations.
+    /// objective within about 1e-9 of its minimum on such problems, in 20 to 30 iterations for 20 to 100 classes.
     fn default() -> Self {
         Self { l2: 0.075, gradient_tolerance: 1e-7, max_iterations: 2000 }
     }

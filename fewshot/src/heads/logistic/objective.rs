@@ -76,10 +76,7 @@ impl Objective {
     pub(super) fn gradient(&self, weights: &[f64], logits: &[f64], out: &mut [f64]) {
         let mut residual = logits.to_vec();
         for (row, &label) in residual.chunks_exact_mut(self.classes).zip(&self.labels) {
-            let log_total = log_sum_exp(row);
-            for logit in row.iter_mut() {
-                *logit = (*logit - log_total).exp();
-            }
+            softmax(row);
             row[label] -= 1.0;
         }
         let features = View::new(&self.features, self.labels.len(), self.dimensions);
@@ -131,10 +128,9 @@ impl Line<'_> {
             for ((out, logit), step) in shifted.iter_mut().zip(logits).zip(direction) {
                 *out = logit + t * step;
             }
-            let log_total = log_sum_exp(&shifted);
-            loss += log_total - shifted[label];
-            let mean: f64 =
-                shifted.iter().zip(direction).map(|(logit, step)| (logit - log_total).exp() * step).sum();
+            let own = shifted[label];
+            loss += softmax(&mut shifted) - own;
+            let mean = dot(&shifted, direction);
             slope += mean - direction[label];
         }
         let l2 = self.objective.l2;
@@ -148,10 +144,18 @@ impl Line<'_> {
     }
 }
 
-/// log Σ exp, shifted by the largest so that nothing overflows.
-fn log_sum_exp(logits: &[f64]) -> f64 {
+/// Turns logits into probabilities and returns log Σ exp, shifted by the largest so that nothing overflows.
+fn softmax(logits: &mut [f64]) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln()
+    let mut total = 0.0;
+    for logit in logits.iter_mut() {
+        *logit = (*logit - largest).exp();
+        total += *logit;
+    }
+    for probability in logits {
+        *probability /= total;
+    }
+    largest + total.ln()
 }
 
 /// Eight partial sums, so that the compiler may use vector registers.
@@ -236,8 +240,10 @@ mod tests {
 
     #[test]
     fn huge_logits_do_not_overflow() {
-        assert_eq!(log_sum_exp(&[1e6, 0.0]), 1e6);
-        assert_eq!(log_sum_exp(&[-1e6, -1e6]), -1e6 + 2f64.ln());
+        let mut logits = [1e6, 0.0];
+        assert_eq!((softmax(&mut logits), logits), (1e6, [1.0, 0.0]));
+        let mut logits = [-1e6, -1e6];
+        assert_eq!((softmax(&mut logits), logits), (-1e6 + 2f64.ln(), [0.5, 0.5]));
     }
 
     #[test]
