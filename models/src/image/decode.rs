@@ -9,6 +9,7 @@ use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use super::container::{self, ContainerError};
 use super::flatten::flatten;
+use super::limits::MAX_METADATA;
 use super::{Format, ImageError, Limits, RgbImage};
 
 /// Checks limits from the header alone and returns (format, width, height) as stored (before orientation).
@@ -23,7 +24,8 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<(Format, u32, u32), Imag
 /// Decodes to upright RGB: limits first, EXIF orientation applied, alpha flattened on white, grey, 16-bit and CMYK
 /// converted, first frame of animations.
 ///
-/// Colour profiles are ignored, as Pillow ignores them unless told otherwise.
+/// Colour profiles are ignored, as Pillow ignores them unless told otherwise. A JPEG that is whole but damaged inside
+/// its compressed data is decoded as far as it goes, again like Pillow.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
     let format = recognise(bytes, limits)?;
     catching_panics(format, || {
@@ -52,7 +54,7 @@ fn open<'a>(
 ) -> Result<Box<dyn ImageDecoder + 'a>, ImageError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), image_format(format));
     let mut bounds = ::image::Limits::no_limits();
-    bounds.max_alloc = Some(limits.max_alloc());
+    bounds.max_alloc = Some(MAX_METADATA);
     reader.limits(bounds.clone());
     let mut decoder = reader.into_decoder().map_err(|error| undecodable(format, &error))?;
 
@@ -64,6 +66,7 @@ fn open<'a>(
     // Some formats may repeat their header: a later one must not announce more than the one that was checked.
     bounds.max_image_width = Some(width);
     bounds.max_image_height = Some(height);
+    bounds.max_alloc = Some(limits.max_alloc());
     decoder.set_limits(bounds).map_err(|error| undecodable(format, &error))?;
 
     let contents = match format {

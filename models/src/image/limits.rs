@@ -2,6 +2,10 @@
 
 use super::ImageError;
 
+/// What a decoder may allocate for the header and metadata, in bytes: a colour profile in a PNG is compressed, and can
+/// be a bomb of its own.
+pub(super) const MAX_METADATA: u64 = 32 << 20;
+
 /// Bounds checked before pixels are decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -44,6 +48,6 @@ impl Limits {
 
     /// What a decoder may allocate: 16-bit RGBA for every pixel allowed, and room for tables and metadata.
     pub(super) fn max_alloc(&self) -> u64 {
-        self.max_pixels.saturating_mul(8).saturating_add(32 << 20)
+        self.max_pixels.saturating_mul(8).saturating_add(MAX_METADATA)
     }
 }
