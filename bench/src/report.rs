@@ -41,14 +41,17 @@ fn between_markers(page: &str, bench: &str, table: &str) -> Option<String> {
     Some(format!("{before}{start}\n{table}{end}{after}"))
 }
 
-/// The processor and how many of its threads this process may use.
+/// The processor, how many of its threads this process may use, and how busy they are.
 pub(crate) fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     });
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{} ({threads} threads)", processor.as_deref().unwrap_or(std::env::consts::ARCH))
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let load = load.as_deref().and_then(|text| text.split(' ').next()).unwrap_or("unknown");
+    let processor = processor.as_deref().unwrap_or(std::env::consts::ARCH);
+    format!("{processor} ({threads} threads, load average {load})")
 }
 
 /// The middle value; of an even number, the upper of the two.
