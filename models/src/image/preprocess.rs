@@ -119,11 +119,12 @@ impl Resize {
     }
 }
 
-/// Catmull-Rom in Pillow's order, first along rows, then along columns.
+/// Catmull-Rom in the order of Pillow up to version 12: first along rows, then along columns. (Version 13 starts with
+/// the columns where they shrink much more than the rows.)
 ///
 /// The cubic overshoots at edges and both Pillow and fast_image_resize cut that off between the passes, so the order
-/// shows: up to 8 levels. Bilinear weights are never negative, and there the library's own order, columns first, is
-/// faster.
+/// shows: up to 8 levels at hard edges. Bilinear weights are never negative, and there the library's own order, columns
+/// first, is faster.
 fn bicubic(image: &RgbImage, window: Window, size: u32) -> RgbImage {
     const SUPPORT: f64 = 2.0;
     let reach = SUPPORT * (window.height / f64::from(size)).max(1.0);

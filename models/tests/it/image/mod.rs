@@ -24,3 +24,8 @@ fn sources() -> Vec<(String, Vec<u8>)> {
     names.sort();
     names.into_iter().map(|name| (name.clone(), read(&format!("source/{name}")))).collect()
 }
+
+/// `jpg` of `baseline.jpg`.
+fn extension(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, extension)| extension)
+}
