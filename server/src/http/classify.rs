@@ -1,0 +1,144 @@
+//! `POST /classify`: which class is it?
+
+use super::extract::{CollectionPath, PathParams};
+use super::payload::Payload;
+use super::payload::options::{ClassifyOptions, patch_budget};
+use super::payload::schema::{ClassifyForm, ClassifyRequest};
+use super::problem::Problem;
+use super::responses::ImageProblems;
+use super::state::Services;
+use super::vectors::{Outcome, vectorise};
+use crate::learn;
+use crate::telemetry::metrics as names;
+use axum::Json;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Answers for the images of a call.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "model": "dozen-vit-tiny-msn", "head": {"version": 3, "method": "logistic"},
+    "data": [{"index": 0, "label": "daisy", "probability": 0.93, "unknown": false,
+        "scores": [{"label": "daisy", "probability": 0.93, "similarity": 0.81},
+            {"label": "tulip", "probability": 0.04, "similarity": 0.52}],
+        "evidence": [{"example": "01JZ4X7W3K8M2N5P6Q9R0S1T2V", "label": "daisy", "similarity": 0.88}]}]
+}))]
+pub(super) struct ClassifyResponse {
+    /// The model that embedded the images.
+    pub model: String,
+    /// The head that answered.
+    pub head: HeadUsed,
+    /// One item per image, in the caller's order.
+    pub data: Vec<Outcome<Answer>>,
+}
+
+/// The head that answered.
+#[derive(Serialize, ToSchema)]
+pub(super) struct HeadUsed {
+    /// 0 is the prototype head that is always there; trained heads count from 1.
+    pub version: i64,
+    /// `prototype` or `logistic`.
+    pub method: String,
+}
+
+/// The answer for one image.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Answer {
+    /// Position in the call.
+    pub index: usize,
+    /// Id of the class, or null when `unknown`.
+    pub label: Option<String>,
+    /// Probability of the best candidate.
+    pub probability: f32,
+    /// The best probability is under `min_confidence`.
+    pub unknown: bool,
+    /// Candidates, best first.
+    pub scores: Vec<Score>,
+    /// Nearest stored examples; absent with `explain=false`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub evidence: Option<Vec<Evidence>>,
+}
+
+/// One candidate class.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Score {
+    /// Id of the class.
+    pub label: String,
+    /// Over the candidates; they sum to 1.
+    pub probability: f32,
+    /// Cosine between image and class, −1 to 1.
+    pub similarity: f32,
+}
+
+/// A stored example near the image.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Evidence {
+    /// Id of the example.
+    pub example: String,
+    /// Id of its class.
+    pub label: String,
+    /// Cosine between image and example, −1 to 1.
+    pub similarity: f32,
+}
+
+impl Answer {
+    fn new(index: usize, answer: learn::Answer, explain: bool) -> Self {
+        let learn::Answer { label, probability, unknown, scores, evidence } = answer;
+        let scores = scores
+            .into_iter()
+            .map(|learn::Score { label, probability, similarity }| Score { label, probability, similarity })
+            .collect();
+        let evidence = evidence
+            .into_iter()
+            .map(|learn::Evidence { example, label, similarity }| Evidence { example, label, similarity })
+            .collect();
+        Self { index, label, probability, unknown, scores, evidence: explain.then_some(evidence) }
+    }
+}
+
+/// Classify images
+///
+/// Answers the most probable class of each image with probabilities, the nearest stored examples as evidence, and the
+/// head that answered. Send a form with one part `image` per image, the raw bytes of one image, or JSON. Needs at least
+/// one example; needs no training, which only makes the answers better.
+#[utoipa::path(
+    post, path = "/classify", tag = "images", params(ClassifyOptions),
+    request_body(description = "The images", content(
+        (ClassifyForm = "multipart/form-data"), (ClassifyRequest = "application/json"), ("image/*")
+    )),
+    responses((status = 200, description = "One answer per image", body = ClassifyResponse,
+        headers(("server-timing" = String, description = "Milliseconds queued, decoding and in the encoder"))),
+        ImageProblems)
+)]
+pub(super) async fn classify(
+    services: Services,
+    PathParams(path): PathParams<CollectionPath>,
+    payload: Payload<ClassifyOptions>,
+) -> Result<impl IntoResponse + use<>, Problem> {
+    let Payload { inputs, options } = payload;
+    let learn_options = options.to_learn()?;
+    let keep = patch_budget(options.keep)?;
+    let vectors = vectorise(&services.engine, "classify", inputs, keep, options.on_error).await?;
+    let timing = vectors.server_timing();
+    // Taken out, not cloned: the failures keep their places.
+    let mut queries = Vec::with_capacity(vectors.items.len());
+    let outcomes: Vec<Result<(), Problem>> =
+        vectors.items.into_iter().map(|item| item.map(|item| queries.push(item.vector))).collect();
+    let (head, answers) = services.learner.classify(&path.collection, &queries, &learn_options).await?;
+    let mut answers = answers.into_iter();
+    let mut data = Vec::with_capacity(outcomes.len());
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Err(problem) => data.push(Outcome::failed(index, problem)),
+            Ok(()) => data.extend(answers.next().map(|answer| {
+                let known = if answer.unknown { "unknown" } else { "known" };
+                metrics::counter!(names::CLASSIFY_TOTAL, "outcome" => known).increment(1);
+                Outcome::Done(Answer::new(index, answer, learn_options.evidence > 0))
+            })),
+        }
+    }
+    let head = HeadUsed { version: head.version, method: head.method };
+    Ok((timing, Json(ClassifyResponse { model: services.engine.info().name.clone(), head, data })))
+}

@@ -1,0 +1,75 @@
+//! Bodies of calls that take images, as the API description shows them. What is read is [`super::Payload`].
+
+use super::ImageInput;
+use super::options::{ClassifyOptions, EmbedOptions, ExampleOptions};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Images to embed.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "encoding_format": "float"}))]
+pub struct EmbedRequest {
+    /// One or more images.
+    #[schema(min_items = 1)]
+    pub images: Vec<ImageInput>,
+    /// Options stand beside `images`.
+    #[serde(flatten)]
+    pub options: EmbedOptions,
+}
+
+/// Images to embed, as a form.
+#[derive(Serialize, ToSchema)]
+pub struct EmbedForm {
+    /// One part per image; the part name `file` is understood too.
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
+    pub image: Vec<Vec<u8>>,
+    /// Options as JSON.
+    #[schema(nullable = false)]
+    pub options: Option<EmbedOptions>,
+}
+
+/// Labelled images to learn from.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "on_error": "skip"}))]
+pub struct ExamplesRequest {
+    /// One or more images or vectors.
+    #[schema(min_items = 1)]
+    pub images: Vec<ImageInput>,
+    /// Options stand beside `images`.
+    #[serde(flatten)]
+    pub options: ExampleOptions,
+}
+
+/// Labelled images to learn from, as a form.
+#[derive(Serialize, ToSchema)]
+pub struct ExamplesForm {
+    /// One part per image; the part name `file` is understood too.
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
+    pub image: Vec<Vec<u8>>,
+    /// Options as JSON.
+    #[schema(nullable = false)]
+    pub options: Option<ExampleOptions>,
+}
+
+/// Images to classify.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "top_k": 3, "min_confidence": 0.5}))]
+pub struct ClassifyRequest {
+    /// One or more images or vectors.
+    #[schema(min_items = 1)]
+    pub images: Vec<ImageInput>,
+    /// Options stand beside `images`.
+    #[serde(flatten)]
+    pub options: ClassifyOptions,
+}
+
+/// Images to classify, as a form.
+#[derive(Serialize, ToSchema)]
+pub struct ClassifyForm {
+    /// One part per image; the part name `file` is understood too.
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
+    pub image: Vec<Vec<u8>>,
+    /// Options as JSON.
+    #[schema(nullable = false)]
+    pub options: Option<ClassifyOptions>,
+}
