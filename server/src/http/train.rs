@@ -10,7 +10,6 @@ use crate::learn::TrainRequest;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use dozen_fewshot::heads::LogisticOptions;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -48,7 +47,7 @@ pub(super) enum Method {
 
 impl Default for TrainBody {
     fn default() -> Self {
-        Self { scope: Scope::default(), method: Method::default(), l2: LogisticOptions::default().l2 }
+        Self { scope: Scope::default(), method: Method::default(), l2: TrainRequest::default().l2 }
     }
 }
 
