@@ -93,6 +93,8 @@ pub struct LossConfig {
     pub memax_weight: f64,
     /// Weight of the mean entropy of the single predictions; 0 only logs it.
     pub entropy_weight: f64,
+    /// Share of the uniform distribution that is mixed into predictions and targets.
+    pub label_smoothing: f64,
     /// Balance the targets by three Sinkhorn iterations. Only with many more images per batch than prototypes.
     pub sinkhorn: bool,
 }
@@ -240,6 +242,11 @@ impl Config {
             (
                 is_share(optimisation.start_momentum) && is_share(optimisation.final_momentum),
                 "optimisation: momenta must lie in 0..=1",
+            ),
+            (is_share(self.loss.label_smoothing), "loss.label_smoothing must lie in 0..=1"),
+            (
+                (0.0..=self.schedule.epochs as f64).contains(&optimisation.warmup_epochs),
+                "optimisation.warmup_epochs must lie between 0 and schedule.epochs",
             ),
             (self.schedule.epochs > 0, "schedule.epochs must be at least 1"),
             (self.schedule.stretch >= 1.0, "schedule.stretch must be at least 1"),

@@ -75,4 +75,39 @@ pub enum Error {
         /// The step, from 1.
         step: u64,
     },
+    /// Not enough images for one batch.
+    #[error("{images} images do not fill a batch of {batch_size}; lower optimisation.batch_size")]
+    TooFewImages {
+        /// Readable images.
+        images: usize,
+        /// `optimisation.batch_size`.
+        batch_size: usize,
+    },
+    /// The folder of a fresh run is not empty.
+    #[error("{path} is not empty; continue the run in it with --resume, or start over with --overwrite", path = path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A continued run differs from what was started.
+    #[error("the checkpoint belongs to another run: {}; change it back, or start afresh in another folder", .differences.join("; "))]
+    OtherRun {
+        /// What differs.
+        differences: Vec<String>,
+    },
+    /// A checkpoint cannot be written or read.
+    #[error("{path}: {reason}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// A checkpoint cannot be written or read.
+    pub(crate) fn checkpoint(path: &std::path::Path, reason: &dyn std::fmt::Display) -> Self {
+        Self::Checkpoint { path: path.to_owned(), reason: reason.to_string() }
+    }
 }

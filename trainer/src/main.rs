@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! `dozen-train`: pre-train, evaluate, export.
+
+mod cli;
+
+fn main() -> anyhow::Result<()> {
+    cli::run()
+}

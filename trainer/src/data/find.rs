@@ -16,7 +16,7 @@ pub struct Item {
 
 /// Where the bytes of a picture are.
 #[derive(Clone, Debug)]
-pub enum Location {
+pub(super) enum Location {
     /// A file of its own.
     File(PathBuf),
     /// A stretch of an uncompressed archive, read when needed.
@@ -41,7 +41,7 @@ impl Item {
 
 impl Location {
     /// Reads the encoded picture.
-    pub fn read(&self) -> std::io::Result<std::borrow::Cow<'_, [u8]>> {
+    pub(super) fn read(&self) -> std::io::Result<std::borrow::Cow<'_, [u8]>> {
         use std::io::{Read as _, Seek as _};
         match self {
             Self::File(path) => std::fs::read(path).map(Into::into),
@@ -73,7 +73,7 @@ pub(super) fn is_picture(name: &str) -> bool {
 /// A path is a folder, a `.tar` or `.tar.zst` archive, or a path *through* an archive: `photos.tar.zst/train` takes the
 /// pictures under `train/` of `photos.tar.zst`. The bytes of a compressed archive are held in memory, at most
 /// `memory_bytes` of them.
-pub fn find(paths: &[PathBuf], memory_bytes: u64) -> Result<Vec<(Item, Location)>, Error> {
+pub(super) fn find(paths: &[PathBuf], memory_bytes: u64) -> Result<Vec<(Item, Location)>, Error> {
     let mut items = Vec::new();
     for path in paths {
         let mut found = if path.is_dir() {

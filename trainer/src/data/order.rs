@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     View = 2,
     /// Labelled images of an evaluation's draw.
     Draw = 3,
+    /// Patches that a step's masked views keep.
+    Mask = 4,
 }
 
 /// A ChaCha8 stream that is a function of its key alone, whichever thread asks for it.

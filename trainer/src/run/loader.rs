@@ -11,12 +11,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// The views of one batch of B images, each `[B, 3, side, side]` in row-major order.
+/// The views of one batch of B images, `[views·B, 3, side, side]` in row-major order; row v·B + i is view v of image i.
 pub struct ViewBatch {
-    /// Target view, then the random anchors; side `views.random_size`.
-    pub large: Vec<Vec<f32>>,
+    /// Target views; side `views.random_size`.
+    pub target: Vec<f32>,
+    /// Random anchors; the same side.
+    pub random: Vec<f32>,
     /// Focal anchors; side `views.focal_size`.
-    pub focal: Vec<Vec<f32>>,
+    pub focal: Vec<f32>,
 }
 
 /// Makes the batches of consecutive steps.
@@ -112,12 +114,16 @@ impl Worker {
     fn render(&self, positions: &[usize], step: u64) -> Result<ViewBatch, Error> {
         let views = &self.config.views;
         let recipe = |size, area| ViewRecipe { size, area, distortion: &views.distortion };
-        let large_recipe = recipe(views.random_size, views.random_area);
-        let focal_recipe = recipe(views.focal_size, views.focal_area);
-        let buffers = |count, size: usize| vec![vec![0.0; positions.len() * 3 * size * size]; count];
-        let mut large = buffers(views.random_views + 1, views.random_size);
-        let mut focal = buffers(views.focal_views, views.focal_size);
-        let outputs = per_image(&mut large, &large_recipe, &mut focal, &focal_recipe, positions.len());
+        let large = recipe(views.random_size, views.random_area);
+        let small = recipe(views.focal_size, views.focal_area);
+        let buffer = |count: usize, size: usize| vec![0.0; count * positions.len() * 3 * size * size];
+        let mut batch = ViewBatch {
+            target: buffer(1, views.random_size),
+            random: buffer(views.random_views, views.random_size),
+            focal: buffer(views.focal_views, views.focal_size),
+        };
+        let buffers = [(&mut batch.target, &large), (&mut batch.random, &large), (&mut batch.focal, &small)];
+        let outputs = per_image(buffers, positions.len());
         let seed = self.config.run.seed;
         outputs.into_par_iter().zip(positions).enumerate().try_for_each_init(
             ViewRenderer::default,
@@ -130,7 +136,7 @@ impl Worker {
                 Ok::<(), Error>(())
             },
         )?;
-        Ok(ViewBatch { large, focal })
+        Ok(batch)
     }
 
     fn report(&self, skipped: Skipped) {
@@ -144,21 +150,12 @@ impl Worker {
 /// One view's recipe and the place its pixels go to.
 type Output<'a> = (&'a ViewRecipe<'a>, &'a mut [f32]);
 
-/// Cuts view-major buffers into the outputs of each image: target, random, focal.
-fn per_image<'a>(
-    large: &'a mut [Vec<f32>],
-    large_recipe: &'a ViewRecipe<'a>,
-    focal: &'a mut [Vec<f32>],
-    focal_recipe: &'a ViewRecipe<'a>,
-    images: usize,
-) -> Vec<Vec<Output<'a>>> {
+/// Cuts view-major buffers into the outputs of each image, in the order of the buffers.
+fn per_image<'a>(buffers: [(&'a mut Vec<f32>, &'a ViewRecipe<'a>); 3], images: usize) -> Vec<Vec<Output<'a>>> {
     let mut outputs: Vec<Vec<Output<'a>>> = (0..images).map(|_| Vec::new()).collect();
-    let kinds = [(large, large_recipe), (focal, focal_recipe)];
-    for (buffers, recipe) in kinds {
-        for buffer in buffers {
-            for (outputs, out) in outputs.iter_mut().zip(buffer.chunks_exact_mut(3 * recipe.size * recipe.size)) {
-                outputs.push((recipe, out));
-            }
+    for (buffer, recipe) in buffers {
+        for (row, out) in buffer.chunks_exact_mut(3 * recipe.size * recipe.size).enumerate() {
+            outputs[row % images].push((recipe, out));
         }
     }
     outputs

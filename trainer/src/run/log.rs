@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Name of the log in a run's folder.
-pub const FILE: &str = "log.jsonl";
+pub(super) const FILE: &str = "log.jsonl";
 
 /// One line. Means are over the steps since the line before; the rest is of the last step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,94 @@
+//! The command line.
+
+mod evaluate;
+mod export;
+mod pretrain;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use dozen_trainer::data::{DataOptions, ImageSet, Skipped};
+use std::path::PathBuf;
+
+/// Pre-trains Vision Transformers on unlabelled images with Masked Siamese Networks, evaluates them with few labels, and
+/// exports them.
+#[derive(Parser)]
+#[command(name = "dozen-train", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Trains an encoder on unlabelled images.
+    Pretrain(pretrain::Arguments),
+    /// Measures an encoder.
+    Eval {
+        #[command(subcommand)]
+        what: Evaluation,
+    },
+    /// Writes a model folder from a training checkpoint.
+    Export(export::Arguments),
+}
+
+#[derive(Subcommand)]
+enum Evaluation {
+    /// Accuracy with a few labelled images per class and a frozen encoder.
+    LowShot(evaluate::Arguments),
+}
+
+/// Where tensors live.
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceArgument {
+    /// The first CUDA device where this build and machine have one, otherwise the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+}
+
+/// Parses the arguments of the process and does what they say.
+pub(crate) fn run() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Pretrain(arguments) => pretrain::run(arguments),
+        Command::Eval { what: Evaluation::LowShot(arguments) } => evaluate::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+    }
+}
+
+/// Unreadable pictures named one by one; beyond this many only their number is given.
+const NAMED: usize = 10;
+
+/// Opens a set of images and says what was left out.
+fn open_images(paths: &[PathBuf], options: &DataOptions) -> Result<ImageSet> {
+    note(&format!("reading {}", join(paths)));
+    let set = ImageSet::open(paths, options).context("cannot read the images")?;
+    warn_of(set.skipped());
+    let place = if set.in_memory() { "decoded in memory" } else { "decoded batch by batch" };
+    note(&format!("{} images, {place}", set.len()));
+    Ok(set)
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn warn_of(skipped: &[Skipped]) {
+    for Skipped { name, reason } in skipped.iter().take(NAMED) {
+        note(&format!("warning: {name} is left out: {reason}"));
+    }
+    if skipped.len() > NAMED {
+        note(&format!("warning: {} images are left out in all", skipped.len()));
+    }
+}
+
+/// Says something to the person at the terminal.
+#[expect(clippy::print_stderr, reason = "the command line's own voice; results go to stdout")]
+fn note(message: &str) {
+    eprintln!("{message}");
+}
+
+/// Prints a result.
+#[expect(clippy::print_stdout, reason = "the results a caller asked for")]
+fn print(result: &str) {
+    println!("{result}");
+}

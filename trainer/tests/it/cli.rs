@@ -1,0 +1,107 @@
+//! The binary.
+
+use crate::micro;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn dozen_train(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dozen-train")).args(arguments).output().unwrap()
+}
+
+fn succeed(arguments: &[&str]) -> (String, String) {
+    let output = dozen_train(arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (printed, said) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{arguments:?} failed:\n{said}");
+    (printed, said)
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn pretrain_resume_export_and_evaluate() {
+    let root = tempfile::tempdir().unwrap();
+    let (pictures, run, model) = (root.path().join("pictures"), root.path().join("run"), root.path().join("tiny"));
+    micro::write_pictures(&pictures, 10);
+    std::fs::write(pictures.join("sky/broken.png"), b"broken").unwrap();
+    let config = micro::config_path();
+    let train = |more: &[&str]| {
+        let base = ["pretrain", "--config", path(&config), "--data", path(&pictures), "--out", path(&run), "--device", "cpu"];
+        dozen_train(&[&base, more].concat())
+    };
+
+    // No time at all: one step and a checkpoint.
+    let output = train(&["--max-minutes", "0"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("broken.png is left out") && said.contains("time limit"), "{said}");
+    assert!(run.join("checkpoint.safetensors").exists() && run.join("config.toml").exists());
+
+    let said = String::from_utf8(train(&[]).stderr).unwrap();
+    assert!(said.contains("--resume"), "{said}");
+    let said = String::from_utf8(train(&["--resume", "--set", "schedule.epochs=4"]).stderr).unwrap();
+    assert!(said.contains("schedule.epochs: 4 here, 3 there"), "{said}");
+    let output = train(&["--resume"]);
+    assert!(output.status.success() && String::from_utf8(output.stderr).unwrap().contains("finished"));
+
+    let checkpoint = run.join("checkpoint.safetensors");
+    let (_, said) = succeed(&["export", "--checkpoint", path(&checkpoint), "--out", path(&model), "--dtype", "f16"]);
+    assert!(said.contains("after 3.0 epochs"), "{said}");
+    let manifest = std::fs::read_to_string(model.join("preprocessor_config.json")).unwrap();
+    assert!(manifest.contains("16"), "{manifest}");
+
+    let json = root.path().join("result.json");
+    let untrained = format!("untrained:{}", path(&config));
+    for model in [path(&model), &untrained, "raw-pixels"] {
+        let arguments = ["eval", "low-shot", "--model", model, "--data", path(&pictures), "--shots", "1,3", "--draws", "3"];
+        let (printed, _) = succeed(&[&arguments[..], &["--json", path(&json), "--markdown"]].concat());
+        assert!(printed.contains("| prototype | 1 |") && printed.contains("| logistic, λ = 0.0025 | 3 |"), "{printed}");
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        assert_eq!((report["images"].as_u64(), report["classes"].as_u64()), (Some(30), Some(3)));
+        let accuracy = report["rows"][2]["accuracy"].as_f64().unwrap();
+        assert!(accuracy > 1.0 / 3.0, "{model} is no better than chance: {accuracy}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_termination_request_ends_with_a_checkpoint() {
+    use std::io::{BufRead as _, BufReader};
+    let root = tempfile::tempdir().unwrap();
+    let (pictures, run) = (root.path().join("pictures"), root.path().join("run"));
+    micro::write_pictures(&pictures, 8);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dozen-train"))
+        .args(["pretrain", "--config", path(&micro::config_path()), "--data", path(&pictures)])
+        .args(["--out", path(&run), "--set", "schedule.epochs=1000000", "--device", "cpu"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("step 0 of")));
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert!(child.wait().unwrap().success());
+    assert!(rest.iter().any(|line| line.contains("--resume goes on")), "{rest:?}");
+    assert!(run.join("checkpoint.safetensors").exists());
+}
+
+#[test]
+fn mistakes_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let complain = |arguments: &[&str]| {
+        let output = dozen_train(arguments);
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let config = micro::config_path();
+    let base = ["pretrain", "--config", path(&config), "--data", path(root.path()), "--out", path(root.path())];
+    assert!(complain(&base).contains("no .jpg"));
+    assert!(complain(&[&base[..], &["--set", "loss.lamda=1"]].concat()).contains("lamda"));
+    let absent = root.path().join("absent.toml");
+    assert!(complain(&["pretrain", "--config", path(&absent), "--data", ".", "--out", "x"]).contains("absent.toml"));
+    let model = root.path().join("no-model");
+    assert!(!complain(&["eval", "low-shot", "--model", path(&model), "--data", path(root.path())]).is_empty());
+}
