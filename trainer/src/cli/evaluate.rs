@@ -122,9 +122,9 @@ fn untrained(config: &Path) -> Result<ModelFiles<'static>> {
     let config = Config::read(config, &[])?;
     let dir = std::env::temp_dir().join(format!("dozen-train-untrained-{}", std::process::id()));
     let files = export_untrained(&config, &dir, "untrained").map_err(anyhow::Error::from);
-    let files = files.and_then(|()| Ok(ModelFiles::read(&dir)?));
+    let files = files.and_then(|()| Ok(ModelFiles::read(&dir)?))?;
     std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    files
+    Ok(files)
 }
 
 fn protocol(arguments: &Arguments, features: &Features) -> Result<Protocol> {

@@ -72,7 +72,7 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
             note(&format!("checkpoint: {}", kept.display()));
             Ok(())
         }
-        Err(error) if checkpoint::holds_run(&options.out) && display.running => {
+        Err(error) if checkpoint::exists_in(&options.out) && display.running => {
             Err(error).with_context(|| format!("the last good checkpoint is {}", kept.display()))
         }
         Err(error) => Err(error.into()),

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub const FILE: &str = "checkpoint.safetensors";
 /// Name of the one before.
 pub const PREVIOUS_FILE: &str = "checkpoint.previous.safetensors";
+/// Name of one that is being written.
+const PARTIAL_FILE: &str = "checkpoint.safetensors.partial";
 /// Key of the metadata that holds [`Progress`] as JSON.
 const METADATA_KEY: &str = "dozen_train";
 /// Version of the layout.
@@ -55,7 +57,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Writes to `dir`, replacing the newest checkpoint only when the new one is safely on disk.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        let (newest, partial) = (dir.join(FILE), dir.join(format!("{FILE}.partial")));
+        let (newest, partial) = (dir.join(FILE), dir.join(PARTIAL_FILE));
         let progress = serde_json::to_string(&self.progress).map_err(|error| Error::checkpoint(&newest, &error))?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), progress)]);
         // Copied to the CPU here, where failing is an error; the serialiser could only panic.
@@ -111,12 +113,13 @@ impl Checkpoint {
     }
 }
 
-/// Whether a folder holds a run.
-pub fn holds_run(dir: &Path) -> bool {
+/// Whether a folder holds a checkpoint.
+pub fn exists_in(dir: &Path) -> bool {
     [FILE, PREVIOUS_FILE].iter().any(|file| dir.join(file).exists())
 }
 
-/// Everything in a run's folder that a fresh start removes.
+/// What there is in a folder of the files that a run writes, but for the record of its configuration.
 pub(super) fn run_files(dir: &Path) -> Vec<PathBuf> {
-    [FILE, PREVIOUS_FILE, super::log::FILE].iter().map(|file| dir.join(file)).filter(|path| path.exists()).collect()
+    let names = [FILE, PREVIOUS_FILE, PARTIAL_FILE, super::log::FILE];
+    names.iter().map(|file| dir.join(file)).filter(|path| path.exists()).collect()
 }

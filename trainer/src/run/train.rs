@@ -1,6 +1,6 @@
 //! The pre-training loop.
 
-use super::checkpoint::{Checkpoint, Progress, holds_run, run_files};
+use super::checkpoint::{Checkpoint, Progress, run_files};
 use super::loader::{Loader, ViewBatch};
 use super::log::{Log, LogRecord};
 use crate::Error;
@@ -220,10 +220,11 @@ fn prepare_folder(out: &Path, start: Start) -> Result<(), Error> {
     let failed = |source| Error::Io { path: out.to_owned(), source };
     std::fs::create_dir_all(out).map_err(failed)?;
     let occupied = std::fs::read_dir(out).map_err(failed)?.next().is_some();
-    if occupied && !(start == Start::Overwrite && holds_run(out)) {
+    let run_files = run_files(out);
+    if occupied && (start != Start::Overwrite || run_files.is_empty()) {
         return Err(Error::NotEmpty { path: out.to_owned() });
     }
-    for path in run_files(out) {
+    for path in run_files {
         std::fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
     }
     Ok(())
