@@ -1,5 +1,7 @@
 //! The one error type of this crate.
 
+use std::path::PathBuf;
+
 /// Why a model could not be read, built, run or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -8,11 +10,24 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
-    Io { path: std::path::PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A configuration file says something this crate cannot honour.
     #[error("{file}: {reason}")]
-    Config { file: String, reason: String },
+    Config {
+        /// Its name, or its path where known.
+        file: String,
+        /// The field and the remedy.
+        reason: String,
+    },
     /// A checkpoint lacks a tensor, or holds one of another shape.
     #[error("checkpoint: {0}")]
     Checkpoint(String),
+    /// Pixels or patch indices that the network cannot take.
+    #[error("input: {0}")]
+    Input(String),
 }

@@ -1,4 +1,7 @@
 //! The Vision Transformer: one description, several executions.
+//!
+//! [`reference`] holds the network itself. The few operations that cost time go through [`kernels`], so that faster
+//! executions replace arithmetic without restating the architecture.
 
 mod config;
 pub mod interpolate;
@@ -7,3 +10,4 @@ pub mod reference;
 
 pub use config::VitConfig;
 pub use kernels::Kernels;
+pub use reference::Vit;

@@ -1,4 +1,7 @@
-//! The operations a ViT is made of, behind one switch: the reference composition or a faster execution of the same.
+//! The operations a ViT is made of, behind one switch.
+//!
+//! The network in [`super::reference`] is written once, over these functions; each execution computes the same values
+//! and the same gradients.
 
 mod reference;
 
@@ -7,27 +10,54 @@ use candle_core::{Result, Tensor};
 /// Which execution of the operations to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernels {
-    /// Compositions of candle primitives: any type, any device; the truth the others are tested against.
+    /// Compositions of candle's elementary operations: any floating-point type, any device, exact gradients. The truth
+    /// the others are tested against.
     #[default]
     Reference,
 }
 
+/// Weight and bias of a linear map (`[out, in]`, `[out]`) or of a LayerNorm (`[D]`, `[D]`).
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// The factor.
+    pub weight: Tensor,
+    /// The offset.
+    pub bias: Tensor,
+}
+
+/// The parameters of one transformer block.
+#[derive(Clone, Debug)]
+pub struct BlockParameters {
+    /// LayerNorm before the attention.
+    pub norm1: Affine,
+    /// Queries, keys and values, `[3·D, D]`.
+    pub qkv: Affine,
+    /// After the attention, `[D, D]`.
+    pub projection: Affine,
+    /// LayerNorm before the MLP.
+    pub norm2: Affine,
+    /// Into the MLP, `[F, D]`.
+    pub fc1: Affine,
+    /// Out of the MLP, `[D, F]`.
+    pub fc2: Affine,
+}
+
 impl Kernels {
-    /// LayerNorm over the last dimension with affine `weight` and `bias` `[D]`.
+    /// Normalises the last dimension of `x` to mean 0 and variance 1 (biased), then scales and shifts it.
     pub fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         match self {
             Self::Reference => reference::layer_norm(x, weight, bias, eps),
         }
     }
 
-    /// `x·Wᵀ + b` over the last dimension of `[.., in]`; `weight` is `[out, in]`.
+    /// `x·weightᵀ + bias` over the last dimension; `weight` is `[out, in]` as PyTorch stores it.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         match self {
             Self::Reference => reference::linear(x, weight, bias),
         }
     }
 
-    /// Exact (erf) GELU.
+    /// The exact Gaussian error linear unit, x·Φ(x).
     pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Reference => reference::gelu(x),
@@ -39,5 +69,17 @@ impl Kernels {
         match self {
             Self::Reference => reference::attention(qkv, heads),
         }
+    }
+
+    /// A whole pre-norm block over `[B, T, D]`: `m = x + projection(attention(qkv(norm1(x))))`, then
+    /// `m + fc2(gelu(fc1(norm2(m))))`.
+    pub fn block(self, x: &Tensor, parameters: &BlockParameters, heads: usize, eps: f64) -> Result<Tensor> {
+        let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = parameters;
+        let normed = self.layer_norm(x, &norm1.weight, &norm1.bias, eps)?;
+        let mixed = self.attention(&self.linear(&normed, &qkv.weight, &qkv.bias)?, heads)?;
+        let middle = (x + self.linear(&mixed, &projection.weight, &projection.bias)?)?;
+        let normed = self.layer_norm(&middle, &norm2.weight, &norm2.bias, eps)?;
+        let wide = self.gelu(&self.linear(&normed, &fc1.weight, &fc1.bias)?)?;
+        middle + self.linear(&wide, &fc2.weight, &fc2.bias)?
     }
 }
