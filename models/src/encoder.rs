@@ -1,9 +1,20 @@
 //! A loaded encoder: crops in, unit vectors out.
 
+mod files;
+mod patches;
+#[cfg(test)]
+mod tests;
+
+pub use files::ModelFiles;
+
 use crate::Error;
+use crate::checkpoint::{Feature, ModelConfig, load_safetensors};
 use crate::image::{Preprocessor, RgbImage};
-use std::borrow::Cow;
-use std::path::Path;
+use crate::vit::{Kernels, Vit};
+use candle_core::{Device, Tensor};
+
+/// Floats that the activations of one forward pass may take: 256 MiB. Larger batches are run in parts.
+const ACTIVATION_BUDGET: usize = 64 << 20;
 
 /// Where to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +23,16 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
+}
+
+impl DeviceChoice {
+    fn open(self) -> Device {
+        match self {
+            // A machine without a usable GPU is no error: `Auto` means "the best there is".
+            Self::Auto => Device::cuda_if_available(0).unwrap_or(Device::Cpu),
+            Self::Cpu => Device::Cpu,
+        }
+    }
 }
 
 /// What callers need to know of a loaded encoder.
@@ -35,40 +56,60 @@ pub struct EncoderInfo {
     pub dtype: String,
 }
 
-/// The three files of a model folder, read but not interpreted.
-pub struct ModelFiles<'a> {
-    /// Name to fall back on.
-    pub name: String,
-    /// `model.safetensors`.
-    pub weights: Cow<'a, [u8]>,
-    /// `config.json`.
-    pub config: Cow<'a, str>,
-    /// `preprocessor_config.json`.
-    pub preprocessor: Cow<'a, str>,
-}
-
-impl ModelFiles<'static> {
-    /// Reads a model folder.
-    pub fn read(_dir: &Path) -> Result<Self, Error> {
-        todo!()
-    }
-
-    /// The weights compiled into this crate.
-    pub fn shipped() -> Self {
-        todo!()
-    }
-}
-
 /// A loaded encoder. `&self` methods may be called from any one thread at a time or several; they hold no lock.
 pub struct Encoder {
     info: EncoderInfo,
     preprocessor: Preprocessor,
+    feature: Feature,
+    vit: Vit,
+    device: Device,
+    /// Every patch of the grid once; a budget keeps the first so many.
+    patch_order: Vec<u32>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Encoder").field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 impl Encoder {
-    /// Loads weights, checks every tensor's shape, moves them to the device.
-    pub fn load(_files: &ModelFiles<'_>, _device: DeviceChoice) -> Result<Self, Error> {
-        todo!()
+    /// Loads weights, checks every tensor's shape, moves them to the device, and embeds one picture to see that the
+    /// numbers are sound.
+    pub fn load(files: &ModelFiles<'_>, device: DeviceChoice) -> Result<Self, Error> {
+        let config = ModelConfig::from_json(&files.config)?;
+        let preprocessor = Preprocessor::from_json(&files.preprocessor)?;
+        let device = device.open();
+        let parameters = load_safetensors(&files.weights, &device)?;
+        let vit = Vit::with_kernels(&config.vit, &parameters, Kernels::default())?;
+        let image_size = preprocessor.crop_size() as usize;
+        let grid = image_size / config.vit.patch_size;
+        if grid == 0 {
+            return Err(Error::Config {
+                file: crate::checkpoint::PREPROCESSOR_FILE.into(),
+                reason: format!(
+                    "a crop of {image_size} pixels holds no patch of {}; make the crop larger",
+                    config.vit.patch_size
+                ),
+            });
+        }
+        let info = EncoderInfo {
+            id: identity(&files.weights, &config, &preprocessor)?,
+            name: config.name.unwrap_or_else(|| files.name.clone()),
+            dimensions: config.vit.hidden_size,
+            image_size,
+            patch_size: config.vit.patch_size,
+            parameters: Vit::parameter_shapes(&config.vit)
+                .iter()
+                .map(|(_, shape)| shape.iter().product::<usize>())
+                .sum(),
+            device: if device.is_cuda() { "cuda:0" } else { "cpu" }.to_owned(),
+            dtype: "f32".to_owned(),
+        };
+        let patch_order = patches::spread_order(grid);
+        let encoder = Self { info, preprocessor, feature: config.feature, vit, device, patch_order };
+        encoder.embed(&[encoder.test_card()], 1.0)?;
+        Ok(encoder)
     }
 
     /// Name, identity and sizes.
@@ -83,8 +124,102 @@ impl Encoder {
 
     /// Embeds crops made by [`Preprocessor::crop`]: one unit vector (length `dimensions`) per crop, in order.
     ///
-    /// `keep` in (0, 1] is the share of patches that are embedded (the patch budget); 1.0 embeds all.
-    pub fn embed(&self, _crops: &[RgbImage], _keep: f32) -> Result<Vec<Vec<f32>>, Error> {
-        todo!()
+    /// `keep` in (0, 1] is the share of patches that are embedded (the patch budget); 1.0 embeds all. The patches kept
+    /// are the same for every image and spread evenly over it.
+    pub fn embed(&self, crops: &[RgbImage], keep: f32) -> Result<Vec<Vec<f32>>, Error> {
+        if !(keep > 0.0 && keep <= 1.0) {
+            return Err(Error::Input(format!(
+                "the share of patches to keep is {keep}; it must lie in (0, 1]"
+            )));
+        }
+        let side = self.info.image_size;
+        if let Some(crop) =
+            crops.iter().find(|crop| crop.width as usize != side || crop.height as usize != side)
+        {
+            return Err(Error::Input(format!(
+                "a crop is {}×{}; this encoder takes {side}×{side}",
+                crop.width, crop.height
+            )));
+        }
+        let kept = self.kept_patches(keep);
+        let mut embeddings = Vec::with_capacity(crops.len());
+        for part in crops.chunks(self.images_at_once(kept.len())) {
+            let pixels = Tensor::from_vec(
+                self.preprocessor.normalise(part),
+                (part.len(), 3, side, side),
+                &self.device,
+            )?;
+            let all = kept.len() == self.patch_order.len();
+            let hidden = self.vit.forward(&pixels, if all { None } else { Some(kept) })?;
+            embeddings.extend(self.describe(&hidden)?);
+        }
+        Ok(embeddings)
     }
+
+    fn kept_patches(&self, keep: f32) -> &[u32] {
+        let patches = self.patch_order.len();
+        let count = (patches as f64 * f64::from(keep)).floor() as usize;
+        &self.patch_order[..count.clamp(1, patches)]
+    }
+
+    /// How many images fit the activation budget: attention scores, and the widest layer with its surroundings.
+    fn images_at_once(&self, patches: usize) -> usize {
+        let (config, tokens) = (self.vit.config(), patches + 1);
+        let scores = config.num_attention_heads * tokens * tokens;
+        let widest = tokens * (4 * config.hidden_size + 2 * config.intermediate_size);
+        (ACTIVATION_BUDGET / (2 * scores + widest)).max(1)
+    }
+
+    /// The vectors of a batch, from its hidden states.
+    fn describe(&self, hidden: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
+        let cls = hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
+        let (cls, centre) = match self.feature {
+            Feature::ClsBeforeNorm => (cls, true),
+            Feature::ClsAfterNorm => (self.vit.final_norm(&cls)?, false),
+        };
+        cls.to_device(&Device::Cpu)?
+            .to_vec2::<f32>()?
+            .into_iter()
+            .map(|vector| unit(vector, centre))
+            .collect()
+    }
+
+    /// Grey with a slope, so that no patch equals another.
+    fn test_card(&self) -> RgbImage {
+        let side = self.preprocessor.crop_size();
+        let grey = |index: u32| 64 + (128 * (index / 3 % side + index / 3 / side) / (2 * side)) as u8;
+        RgbImage { width: side, height: side, pixels: (0..side * side * 3).map(grey).collect() }
+    }
+}
+
+/// Scales to length 1, after subtracting the vector's own mean where `centre` says so.
+fn unit(mut vector: Vec<f32>, centre: bool) -> Result<Vec<f32>, Error> {
+    if centre {
+        let mean = vector.iter().copied().map(f64::from).sum::<f64>() / vector.len() as f64;
+        vector.iter_mut().for_each(|value| *value = (f64::from(*value) - mean) as f32);
+    }
+    let length = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    if !(length.is_finite() && length > f64::from(f32::MIN_POSITIVE)) {
+        return Err(Error::Embedding(format!(
+            "the network's output has length {length}: the weights are damaged, or were trained to divergence"
+        )));
+    }
+    vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+    Ok(vector)
+}
+
+/// The first 16 hexadecimal digits of a hash over everything that decides a vector. The name does not.
+fn identity(weights: &[u8], config: &ModelConfig, preprocessor: &Preprocessor) -> Result<String, Error> {
+    let nameless = ModelConfig { name: None, ..config.clone() };
+    let mut hasher = blake3::Hasher::new();
+    for part in [
+        weights,
+        nameless.to_json(crate::checkpoint::StoredDtype::F32)?.as_bytes(),
+        preprocessor.to_json().as_bytes(),
+    ] {
+        // Lengths first, so that no two different triples give the same bytes.
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    Ok(hasher.finalize().to_hex()[..16].to_owned())
 }

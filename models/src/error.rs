@@ -30,4 +30,7 @@ pub enum Error {
     /// Pixels or patch indices that the network cannot take.
     #[error("input: {0}")]
     Input(String),
+    /// The network answered with numbers that are no direction: infinite, not a number, or all equal.
+    #[error("embedding: {0}")]
+    Embedding(String),
 }

@@ -2,43 +2,24 @@
 //!
 //! Inside the project parameters carry the facebook/timm names; [`load`] maps any supported checkpoint to them.
 
-use crate::Error;
-use crate::vit::VitConfig;
-use candle_core::{Device, Tensor};
-use std::collections::HashMap;
-use std::path::Path;
+mod config;
+mod export;
+mod infer;
+mod layout;
+mod read;
+#[cfg(test)]
+mod tests;
 
-/// Reads a trunk from `.safetensors`, `.bin`, `.pth` or `.pth.tar`: Hugging Face names (bare or `vit.`), facebook
-/// `target_encoder` (`module.` stripped, `fc.*` ignored) or timm names. Returns canonical names, f32.
-pub fn load(_path: &Path, _device: &Device) -> Result<HashMap<String, Tensor>, Error> {
-    todo!()
-}
+pub use config::{Feature, ModelConfig};
+pub use export::{StoredDtype, export};
+pub use infer::infer_config;
+pub use read::{load, load_safetensors};
 
-/// The same from the bytes of a safetensors file.
-pub fn load_safetensors(_bytes: &[u8], _device: &Device) -> Result<HashMap<String, Tensor>, Error> {
-    todo!()
-}
+pub(crate) use export::canonical_safetensors;
 
-/// Type the exported weights are stored in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredDtype {
-    /// 4 bytes.
-    F32,
-    /// 2 bytes, 8 bits of mantissa.
-    Bf16,
-    /// 2 bytes, 11 bits of mantissa.
-    F16,
-}
-
-/// Writes a model folder that `transformers.ViTMSNModel.from_pretrained` loads: `model.safetensors` (bare Hugging Face
-/// names), `config.json`, `preprocessor_config.json`.
-pub fn export(
-    _dir: &Path,
-    _name: &str,
-    _config: &VitConfig,
-    _preprocessor: &crate::image::Preprocessor,
-    _parameters: &HashMap<String, Tensor>,
-    _dtype: StoredDtype,
-) -> Result<(), Error> {
-    todo!()
-}
+/// The weights of a model folder.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Its description.
+pub const CONFIG_FILE: &str = "config.json";
+/// Its preprocessing.
+pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
