@@ -196,7 +196,9 @@ impl Encoder {
 fn unit(mut vector: Vec<f32>, centre: bool) -> Result<Vec<f32>, Error> {
     if centre {
         let mean = vector.iter().copied().map(f64::from).sum::<f64>() / vector.len() as f64;
-        vector.iter_mut().for_each(|value| *value = (f64::from(*value) - mean) as f32);
+        for value in &mut vector {
+            *value = (f64::from(*value) - mean) as f32;
+        }
     }
     let length = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     if !(length.is_finite() && length > f64::from(f32::MIN_POSITIVE)) {
@@ -204,7 +206,9 @@ fn unit(mut vector: Vec<f32>, centre: bool) -> Result<Vec<f32>, Error> {
             "the network's output has length {length}: the weights are damaged, or were trained to divergence"
         )));
     }
-    vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
+    for value in &mut vector {
+        *value = (f64::from(*value) / length) as f32;
+    }
     Ok(vector)
 }
 

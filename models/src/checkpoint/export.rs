@@ -4,7 +4,7 @@ use super::layout::hugging_face_names;
 use super::{CONFIG_FILE, Feature, ModelConfig, PREPROCESSOR_FILE, WEIGHTS_FILE};
 use crate::Error;
 use crate::image::Preprocessor;
-use crate::vit::{Vit, VitConfig};
+use crate::vit::{Parameters, Vit, VitConfig};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -48,7 +48,7 @@ pub fn export(
     name: &str,
     config: &VitConfig,
     preprocessor: &Preprocessor,
-    parameters: &HashMap<String, Tensor>,
+    parameters: &Parameters,
     dtype: StoredDtype,
 ) -> Result<(), Error> {
     Vit::new(config, parameters)?;
@@ -72,7 +72,7 @@ pub fn export(
 }
 
 /// A safetensors file of canonical names, sorted, f32.
-pub(crate) fn canonical_safetensors(parameters: HashMap<String, Tensor>) -> Result<Vec<u8>, Error> {
+pub(crate) fn canonical_safetensors(parameters: Parameters) -> Result<Vec<u8>, Error> {
     serialise(parameters.into_iter().collect())
 }
 

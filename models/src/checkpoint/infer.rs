@@ -1,16 +1,14 @@
 //! The configuration behind a checkpoint that came without one.
 
 use crate::Error;
-use crate::vit::VitConfig;
-use candle_core::Tensor;
-use std::collections::HashMap;
+use crate::vit::{Parameters, VitConfig};
 
 /// Width of a head in every ViT of the literature up to L; what `heads` defaults to.
 const HEAD_WIDTH: usize = 64;
 
 /// Reads the configuration off the shapes of canonical parameters. The number of heads leaves no trace in them:
 /// `None` assumes heads 64 wide, as in every published MSN model.
-pub fn infer_config(parameters: &HashMap<String, Tensor>, heads: Option<usize>) -> Result<VitConfig, Error> {
+pub fn infer_config(parameters: &Parameters, heads: Option<usize>) -> Result<VitConfig, Error> {
     let dimension = |name: &str, dimension: usize| {
         let tensor = parameters.get(name).ok_or_else(|| Error::Checkpoint(format!("{name} is missing")))?;
         tensor.dims().get(dimension).copied().ok_or_else(|| {
@@ -35,8 +33,8 @@ pub fn infer_config(parameters: &HashMap<String, Tensor>, heads: Option<usize>) 
             )));
         }
     };
-    let depth =
-        (0..).take_while(|index| parameters.contains_key(&format!("blocks.{index}.norm1.weight"))).count();
+    let is_block = |index: &usize| parameters.contains_key(&format!("blocks.{index}.norm1.weight"));
+    let depth = (0..parameters.len()).take_while(is_block).count();
     let config = VitConfig {
         hidden_size,
         num_hidden_layers: depth,

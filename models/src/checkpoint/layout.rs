@@ -1,8 +1,9 @@
 //! Which tensor of a foreign checkpoint becomes which parameter.
 
 use crate::Error;
+use crate::vit::Parameters;
 use candle_core::Tensor;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// What a refused checkpoint is told.
 pub(super) const UNDERSTOOD: &str = "understood are Hugging Face ViTMSNModel names (bare or under \"vit.\"), facebook \
@@ -84,7 +85,7 @@ fn place_in_block(module: &str, kind: &str) -> Option<Place> {
 /// Puts a checkpoint's tensors in their places.
 #[derive(Default)]
 pub(super) struct Assembly {
-    parameters: HashMap<String, Tensor>,
+    parameters: Parameters,
     thirds: BTreeMap<String, [Option<Tensor>; 3]>,
 }
 
@@ -135,7 +136,7 @@ impl Assembly {
     }
 
     /// Joins queries, keys and values.
-    pub(super) fn finish(mut self) -> Result<HashMap<String, Tensor>, Error> {
+    pub(super) fn finish(mut self) -> Result<Parameters, Error> {
         for (canonical, thirds) in self.thirds {
             let [Some(query), Some(key), Some(value)] = &thirds else {
                 let missing: Vec<_> = ["query", "key", "value"]

@@ -2,10 +2,10 @@
 
 use super::layout::{Assembly, Place, UNDERSTOOD, place};
 use crate::Error;
+use crate::vit::Parameters;
 use candle_core::pickle::PthTensors;
 use candle_core::safetensors::SliceSafetensors;
 use candle_core::{DType, Device, Tensor};
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -20,7 +20,7 @@ const PICKLE_KEYS: [Option<&str>; 4] = [Some("target_encoder"), None, Some("stat
 /// `target_encoder` (`module.` stripped, `fc.*` ignored) or timm names. Returns canonical names, f32.
 ///
 /// The format is recognised by content, not by the file's name.
-pub fn load(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Error> {
+pub fn load(path: &Path, device: &Device) -> Result<Parameters, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut magic = [0; ZIP_MAGIC.len()];
     let is_zip = {
@@ -33,14 +33,17 @@ pub fn load(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Err
     } else {
         load_safetensors(&std::fs::read(path).map_err(io)?, device)
     };
-    parameters.map_err(|error| match error {
-        Error::Checkpoint(reason) => Error::Checkpoint(format!("{}: {reason}", path.display())),
-        other => other,
+    parameters.map_err(|error| {
+        if let Error::Checkpoint(reason) = &error {
+            Error::Checkpoint(format!("{}: {reason}", path.display()))
+        } else {
+            error
+        }
     })
 }
 
 /// The same from the bytes of a safetensors file.
-pub fn load_safetensors(bytes: &[u8], device: &Device) -> Result<HashMap<String, Tensor>, Error> {
+pub fn load_safetensors(bytes: &[u8], device: &Device) -> Result<Parameters, Error> {
     let file = SliceSafetensors::new(bytes).map_err(|error| {
         Error::Checkpoint(format!(
             "neither a safetensors file nor a PyTorch file of version 1.6 or later ({error})"
@@ -50,7 +53,7 @@ pub fn load_safetensors(bytes: &[u8], device: &Device) -> Result<HashMap<String,
     assemble(&names, device, |name| Ok(file.load(name, &Device::Cpu)?))
 }
 
-fn load_pickle(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Error> {
+fn load_pickle(path: &Path, device: &Device) -> Result<Parameters, Error> {
     // candle's unpickler indexes into what the file claims; a malformed one must not take the process down.
     catch_unwind(AssertUnwindSafe(|| {
         let file = open_pickle(path)?;
@@ -69,10 +72,9 @@ fn open_pickle(path: &Path) -> Result<PthTensors, Error> {
     for key in PICKLE_KEYS {
         match PthTensors::new(path, key) {
             Ok(file) if !file.tensor_infos().is_empty() => return Ok(file),
-            Ok(_) => {}
             // A key that is not there says nothing; that the whole file cannot be read does.
             Err(error) if key.is_none() => reason = Some(error),
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
     Err(Error::Checkpoint(match reason {
@@ -88,7 +90,7 @@ fn assemble(
     names: &[String],
     device: &Device,
     read: impl Fn(&str) -> Result<Tensor, Error>,
-) -> Result<HashMap<String, Tensor>, Error> {
+) -> Result<Parameters, Error> {
     Assembly::check_names(names.iter().map(String::as_str))?;
     let mut assembly = Assembly::default();
     for name in names {

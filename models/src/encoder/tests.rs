@@ -126,7 +126,9 @@ fn the_feature_is_the_papers_or_the_hubs() {
     for (encoder, states, centre) in [(&before, &hidden, true), (&after, &normed, false)] {
         let mut expected = cls(states);
         let mean = if centre { expected.iter().sum::<f32>() / 16.0 } else { 0.0 };
-        expected.iter_mut().for_each(|value| *value -= mean);
+        for value in &mut expected {
+            *value -= mean;
+        }
         let length = dot(&expected, &expected).sqrt();
         let cosine = dot(&expected, &encoder.embed(&crop, 1.0).unwrap()[0]) / length;
         assert!((cosine - 1.0).abs() < 1e-6, "{cosine}");

@@ -11,3 +11,9 @@ pub mod reference;
 pub use config::VitConfig;
 pub use kernels::Kernels;
 pub use reference::Vit;
+
+use candle_core::Tensor;
+use std::collections::HashMap;
+
+/// A network's tensors by their canonical names (facebook's and timm's; see [`Vit`]).
+pub type Parameters = HashMap<String, Tensor>;

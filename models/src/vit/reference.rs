@@ -1,13 +1,15 @@
 //! Plain candle tensors, differentiable: the truth every other execution is tested against.
 
 use super::kernels::{Affine, BlockParameters, Kernels};
-use super::{VitConfig, interpolate};
+use super::{Parameters, VitConfig, interpolate};
 use crate::Error;
 use candle_core::Tensor;
-use std::collections::HashMap;
 
 #[cfg(test)]
 mod tests;
+
+/// Wrong tensors an error names: enough to see the pattern, while a wrong depth or width would list hundreds.
+const PROBLEMS_NAMED: usize = 5;
 
 /// The trunk over borrowed parameters. Parameters carry the facebook/timm names (`cls_token`, `pos_embed`,
 /// `patch_embed.proj.weight` `[D,3,P,P]`, `blocks.{i}.attn.qkv.weight`, …, `norm.weight`): the crate's canonical names.
@@ -48,14 +50,14 @@ impl Vit {
     }
 
     /// Builds the trunk over tensors (variables' or frozen); checks every shape.
-    pub fn new(config: &VitConfig, parameters: &HashMap<String, Tensor>) -> Result<Self, Error> {
+    pub fn new(config: &VitConfig, parameters: &Parameters) -> Result<Self, Error> {
         Self::with_kernels(config, parameters, Kernels::Reference)
     }
 
     /// The same with a choice of execution.
     pub fn with_kernels(
         config: &VitConfig,
-        parameters: &HashMap<String, Tensor>,
+        parameters: &Parameters,
         kernels: Kernels,
     ) -> Result<Self, Error> {
         config.validate()?;
@@ -168,7 +170,7 @@ impl Vit {
 }
 
 /// Every parameter present with its shape, or an error that names those that are not.
-fn check_shapes(config: &VitConfig, parameters: &HashMap<String, Tensor>) -> Result<(), Error> {
+fn check_shapes(config: &VitConfig, parameters: &Parameters) -> Result<(), Error> {
     let mut problems = Vec::new();
     for (name, shape) in Vit::parameter_shapes(config) {
         match parameters.get(&name) {
@@ -185,10 +187,8 @@ fn check_shapes(config: &VitConfig, parameters: &HashMap<String, Tensor>) -> Res
     if problems.is_empty() {
         return Ok(());
     }
-    /// Enough to see the pattern; a wrong depth or width would list hundreds.
-    const NAMED: usize = 5;
-    let rest = problems.len().saturating_sub(NAMED);
-    problems.truncate(NAMED);
+    let rest = problems.len().saturating_sub(PROBLEMS_NAMED);
+    problems.truncate(PROBLEMS_NAMED);
     let rest = if rest > 0 { format!("; and {rest} more") } else { String::new() };
     Err(Error::Checkpoint(format!("{}{rest}", problems.join("; "))))
 }

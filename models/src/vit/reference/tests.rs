@@ -1,5 +1,6 @@
 use super::*;
 use candle_core::{DType, Device, Var};
+use std::collections::HashMap;
 
 /// 4×4 patches of 8 pixels at the native size.
 fn tiny() -> VitConfig {
@@ -31,7 +32,9 @@ fn variables(config: &VitConfig) -> Vec<(String, Var)> {
             let is_norm_scale = name.ends_with("norm1.weight")
                 || name.ends_with("norm2.weight")
                 || name.ends_with("norm.weight");
-            data.iter_mut().for_each(|x| *x = if is_norm_scale { 1.0 + 0.2 * *x } else { 0.3 * *x });
+            for x in &mut data {
+                *x = if is_norm_scale { 1.0 + 0.2 * *x } else { 0.3 * *x };
+            }
             let tensor = Tensor::from_vec(data, shape, &Device::Cpu).unwrap();
             (name, Var::from_tensor(&tensor).unwrap())
         })
