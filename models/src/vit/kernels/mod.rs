@@ -3,6 +3,7 @@
 //! The network in [`super::reference`] is written once, over these functions; each execution computes the same values
 //! and the same gradients.
 
+mod fused;
 mod reference;
 
 use candle_core::{Result, Tensor};
@@ -14,6 +15,8 @@ pub enum Kernels {
     /// the others are tested against.
     #[default]
     Reference,
+    /// Fused f32 kernels on every CPU core, forward and backward; elsewhere (another device or type) the reference.
+    Fused,
 }
 
 /// Weight and bias of a linear map (`[out, in]`, `[out]`) or of a LayerNorm (`[D]`, `[D]`).
@@ -45,35 +48,52 @@ pub struct BlockParameters {
 impl Kernels {
     /// Normalises the last dimension of `x` to mean 0 and variance 1 (biased), then scales and shifts it.
     pub fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-        match self {
-            Self::Reference => reference::layer_norm(x, weight, bias, eps),
+        if self == Self::Fused
+            && let Some(y) = fused::layer_norm(x, weight, bias, eps)?
+        {
+            return Ok(y);
         }
+        reference::layer_norm(x, weight, bias, eps)
     }
 
     /// `x·weightᵀ + bias` over the last dimension; `weight` is `[out, in]` as PyTorch stores it.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Reference => reference::linear(x, weight, bias),
+        if self == Self::Fused
+            && let Some(y) = fused::linear(x, weight, bias)?
+        {
+            return Ok(y);
         }
+        reference::linear(x, weight, bias)
     }
 
     /// The exact Gaussian error linear unit, x·Φ(x).
     pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Reference => reference::gelu(x),
+        if self == Self::Fused
+            && let Some(y) = fused::gelu(x)?
+        {
+            return Ok(y);
         }
+        reference::gelu(x)
     }
 
     /// Multi-head self-attention from packed `[B, T, 3·D]` (`[q | k | v]`, heads contiguous inside each) to `[B, T, D]`.
     pub fn attention(self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-        match self {
-            Self::Reference => reference::attention(qkv, heads),
+        if self == Self::Fused
+            && let Some(y) = fused::attention(qkv, heads)?
+        {
+            return Ok(y);
         }
+        reference::attention(qkv, heads)
     }
 
     /// A whole pre-norm block over `[B, T, D]`: `m = x + projection(attention(qkv(norm1(x))))`, then
     /// `m + fc2(gelu(fc1(norm2(m))))`.
     pub fn block(self, x: &Tensor, parameters: &BlockParameters, heads: usize, eps: f64) -> Result<Tensor> {
+        if self == Self::Fused
+            && let Some(y) = fused::block(x, parameters, heads, eps)?
+        {
+            return Ok(y);
+        }
         let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = parameters;
         let normed = self.layer_norm(x, &norm1.weight, &norm1.bias, eps)?;
         let mixed = self.attention(&self.linear(&normed, &qkv.weight, &qkv.bias)?, heads)?;

@@ -1,0 +1,87 @@
+//! Kernels for training on CPUs, forward and backward, as candle custom operations on f32 slices.
+//!
+//! candle's own elementwise and reduction operations run on one thread, and its backward pass spells LayerNorm,
+//! softmax and GELU out in a dozen passes over memory each. These share the rows out among rayon's threads, call the
+//! `gemm` crate for matrix products, and repeat bit for bit whatever the number of threads (see [`partition`]).
+//!
+//! Each function answers `None` where it does not apply (another device or element type): the caller then takes the
+//! reference composition.
+
+mod attention;
+mod block;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod matrix;
+mod partition;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+use super::BlockParameters;
+use candle_core::{Result, Tensor};
+use std::sync::OnceLock;
+use storage::supported;
+
+/// LayerNorm over the last dimension.
+pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Option<Tensor>> {
+    if !supported(&[x, weight, bias]) {
+        return Ok(None);
+    }
+    let operation = layer_norm::LayerNorm { eps: eps as f32 };
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, operation).map(Some)
+}
+
+/// `x·weightᵀ + bias` over the last dimension, `weight` being `[out, in]`.
+pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Option<Tensor>> {
+    if !supported(&[x, weight, bias]) {
+        return Ok(None);
+    }
+    let operation = linear::Linear { differentiate_input: x.track_op() };
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, operation).map(Some)
+}
+
+/// Exact GELU.
+pub(super) fn gelu(x: &Tensor) -> Result<Option<Tensor>> {
+    if !supported(&[x]) {
+        return Ok(None);
+    }
+    x.contiguous()?.apply_op1(gelu::Gelu).map(Some)
+}
+
+/// Multi-head self-attention: packed `[B, T, 3·D]` to `[B, T, D]`.
+pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Option<Tensor>> {
+    if !supported(&[qkv]) {
+        return Ok(None);
+    }
+    let (_, tokens, packed) = qkv.dims3()?;
+    let operation = attention::Attention { tokens, width: packed / 3, heads };
+    qkv.contiguous()?.apply_op1(operation).map(Some)
+}
+
+/// A whole pre-norm block over `[B, T, D]`.
+pub(super) fn block(
+    x: &Tensor,
+    parameters: &BlockParameters,
+    heads: usize,
+    eps: f64,
+) -> Result<Option<Tensor>> {
+    let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = parameters;
+    let parameters = [norm1, qkv, projection, norm2, fc1, fc2].map(|affine| [&affine.weight, &affine.bias]);
+    if !supported(&[x]) || !supported(parameters.as_flattened()) {
+        return Ok(None);
+    }
+    let (_, tokens, width) = x.dims3()?;
+    let flat: Vec<_> =
+        parameters.as_flattened().iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
+    let flat = Tensor::cat(&flat, 0)?;
+    let operation = block::Block {
+        attention: attention::Attention { tokens, width, heads },
+        hidden: fc1.bias.elem_count(),
+        eps: eps as f32,
+        keep_activations: x.track_op() || flat.track_op(),
+        kept: OnceLock::new(),
+    };
+    x.contiguous()?.apply_op2(&flat, operation).map(Some)
+}
