@@ -35,7 +35,7 @@ impl Config {
                 sinkhorn: self.loss.sinkhorn,
             },
             clip_gradient: self.optimisation.clip_gradient,
-            kernels: Kernels::default(),
+            kernels: Kernels::Fused,
         }
     }
 
