@@ -1,0 +1,9 @@
+//! The real programs, driven over HTTP and from the command line.
+
+mod bad_input;
+mod concurrency;
+mod demo;
+mod durability;
+mod readme;
+mod train_and_serve;
+mod whole_loop;
