@@ -1,6 +1,6 @@
 # CPU image:   docker build -t dozen .
 # CUDA image:  docker build -t dozen:cuda --target cuda .
-# Run:         docker run -p 3000:3000 -v dozen-data:/data -e API_KEY=… dozen
+# Run:         docker run -p 3000:3000 -v dozen-data:/data -e DOZEN_API_KEY=… dozen
 
 FROM rust:1.95-bookworm AS source
 WORKDIR /src
@@ -23,8 +23,8 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD curl --fail --silent http://127.0.0.1:3000/readyz || exit 1
-# Listening beyond loopback needs a key: give one with API_KEY, or say --allow-unauthenticated.
-ENV DATA_DIR=/data
+# Listening beyond loopback needs a key: give one with DOZEN_API_KEY, or say --allow-unauthenticated.
+ENV DOZEN_DATA_DIR=/data
 CMD ["dozen", "--hostname", "0.0.0.0"]
 
 FROM debian:bookworm-slim AS cpu
@@ -36,6 +36,6 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD curl --fail --silent http://127.0.0.1:3000/readyz || exit 1
-# Listening beyond loopback needs a key: give one with API_KEY, or say --allow-unauthenticated.
-ENV DATA_DIR=/data
+# Listening beyond loopback needs a key: give one with DOZEN_API_KEY, or say --allow-unauthenticated.
+ENV DOZEN_DATA_DIR=/data
 CMD ["dozen", "--hostname", "0.0.0.0"]

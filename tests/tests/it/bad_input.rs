@@ -28,8 +28,8 @@ fn unharmed(call: impl FnOnce(&Server)) {
 #[test]
 fn empty_body() {
     unharmed(|server| {
-        server.post_raw("/embed", "image/jpeg", Vec::new()).expect_problem(422, "empty_image");
-        server.post_raw("/embed", "application/json", Vec::new()).expect_problem(400, "malformed_body");
+        server.post_raw("/embed", "image/jpeg", Vec::new()).expect_problem(400, "empty_body");
+        server.post_raw("/embed", "application/json", Vec::new()).expect_problem(400, "empty_body");
         server.post_json("/embed", &json!({ "images": [] })).expect_problem(400, "no_images");
         server.post_images("/classes/hat/examples", &[]).expect_problem(400, "no_images");
     });
@@ -39,8 +39,8 @@ fn empty_body() {
 fn text_as_image() {
     unharmed(|server| {
         let text = b"Dear server, this is not a picture.".to_vec();
-        server.post_raw("/embed", "image/jpeg", text.clone()).expect_problem(415, "unsupported_format");
-        server.post_images("/classes/hat/examples", &[text]).expect_problem(415, "unsupported_format");
+        server.post_raw("/embed", "image/jpeg", text.clone()).expect_problem(415, "unsupported_image_format");
+        server.post_images("/classes/hat/examples", &[text]).expect_problem(415, "unsupported_image_format");
     });
 }
 
@@ -113,7 +113,7 @@ fn unknown_class() {
 #[test]
 fn unusable_class_name() {
     unharmed(|server| {
-        server.post_images("/classes/Big%20Cat!/examples", &[photo("hat", 1)]).expect_problem(400, "invalid_name");
+        server.post_images("/classes/Big%20Cat!/examples", &[photo("hat", 1)]).expect_problem(422, "invalid_name");
     });
 }
 
@@ -147,17 +147,17 @@ fn vectors_that_are_not_numbers() {
         assert!(matches!(reply.status, 400 | 422), "{}", reply.body);
         let not_numbers = base64_vector(&vec![f32::NAN; dimensions]);
         let body = json!({ "images": [{ "type": "embedding", "value": not_numbers }] });
-        server.post_json("/classes/hat/examples", &body).expect_problem(422, "vector_not_finite");
-        server.post_json("/classify", &body).expect_problem(422, "vector_not_finite");
+        server.post_json("/classes/hat/examples", &body).expect_problem(422, "invalid_vector");
+        server.post_json("/classify", &body).expect_problem(422, "invalid_vector");
         let short = json!({ "images": [{ "type": "embedding", "value": [0.1, 0.2] }] });
-        server.post_json("/classify", &short).expect_problem(422, "vector_dimensions");
+        server.post_json("/classify", &short).expect_problem(422, "invalid_vector");
     });
 }
 
 #[test]
 fn unknown_path_and_method() {
     unharmed(|server| {
-        server.get("/no/such/path").expect_problem(404, "not_found");
+        server.get("/no/such/path").expect_problem(404, "route_not_found");
         server.get("/embed").expect_problem(405, "method_not_allowed");
     });
 }

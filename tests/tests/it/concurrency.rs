@@ -30,7 +30,7 @@ fn sixty_four_clients_get_the_answers_one_client_gets() {
 #[test]
 fn a_full_queue_says_when_to_come_back() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &["--max-queue", "8"]);
+    let server = Server::start(data.path(), &["--max-queue", "8", "--max-client-batch-size", "8"]);
     let images = photos("hat", 1..=8);
     let replies: Vec<Reply> = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..24).map(|_| scope.spawn(|| server.post_images("/embed", &images))).collect();
