@@ -23,7 +23,7 @@ pub(super) enum Failure {
     #[error("{actual} classes have examples, at least {needed} are needed; add examples and train again")]
     TooFewClasses { needed: usize, actual: usize },
     /// The fit refused its input or did not converge.
-    #[error("{0}; raise l2 or check the examples, and train again")]
+    #[error(transparent)]
     Fit(#[from] dozen_fewshot::Error),
     /// A bug in the fit.
     #[error("the fit panicked: {0}")]
@@ -40,6 +40,7 @@ impl Failure {
             Failure::Unsupported { .. } => "unsupported_training",
             Failure::TooFewClasses { .. } => "too_few_classes",
             Failure::Fit(dozen_fewshot::Error::NotConverged { .. }) => "not_converged",
+            Failure::Fit(dozen_fewshot::Error::InvalidOption { .. }) => "invalid_option",
             Failure::Fit(_) => "invalid_training_data",
             Failure::Panicked(_) => "panicked",
             Failure::Store(_) => "store_failed",
@@ -103,8 +104,7 @@ impl TrainingSet {
     pub(super) fn fit(self) -> Result<oneshot::Receiver<Result<Fitted, Failure>>, Failure> {
         let (done, outcome) = oneshot::channel();
         let work = move || {
-            let fitted = std::panic::catch_unwind(AssertUnwindSafe(|| self.fit_here()))
-                .unwrap_or_else(|panic| Err(Failure::Panicked(panic_message(panic.as_ref()))));
+            let fitted = guarded(|| self.fit_here());
             // Nobody waits any more when the server stops.
             let _ = done.send(fitted);
         };
@@ -135,7 +135,26 @@ impl TrainingSet {
     }
 }
 
+/// Turns a panic into a failure of the job.
+fn guarded(fit: impl FnOnce() -> Result<Fitted, Failure>) -> Result<Fitted, Failure> {
+    std::panic::catch_unwind(AssertUnwindSafe(fit))
+        .unwrap_or_else(|panic| Err(Failure::Panicked(panic_message(panic.as_ref()))))
+}
+
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_with_its_message() {
+        let failure = guarded(|| panic!("row {}", 7)).err().unwrap();
+        let problem = failure.problem();
+        assert_eq!(problem["code"], "panicked");
+        assert_eq!(problem["message"], "the fit panicked: row 7");
+    }
 }

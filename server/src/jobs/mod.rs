@@ -4,6 +4,8 @@
 //! transaction, and subscribers hear of it after the commit.
 
 mod fit;
+#[cfg(test)]
+mod tests;
 mod types;
 mod worker;
 
@@ -13,7 +15,7 @@ use crate::learn::core::{Core, detached};
 use crate::learn::cursor::{self, List};
 use crate::learn::{LearnError, Page, Paged, TrainRequest};
 use crate::store::StoreError;
-use crate::store::jobs::{self, JobRow, NewJob};
+use crate::store::jobs::{self, JobEventRow, JobRow, NewJob};
 use serde_json::{Value, json};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -202,8 +204,11 @@ async fn append(
     kind: &str,
     data: &Value,
 ) -> Result<(String, JobEvent), LearnError> {
-    let sequence = jobs::append_event(connection, job.key, kind, data).await?;
-    Ok((job.id.clone(), JobEvent { sequence, kind: kind.to_owned(), data: data.clone() }))
+    let data = data.to_string();
+    let sequence = jobs::append_event(connection, job.key, kind, &data).await?;
+    // As it reads back: the live event and its replay are the same to the last digit.
+    let event = types::public_event(JobEventRow { sequence, kind: kind.to_owned(), data })?;
+    Ok((job.id.clone(), event))
 }
 
 /// Ends a job with its last event.

@@ -107,7 +107,7 @@ async fn cancelled(queue: &Queue, job: &JobRow) -> Result<(), LearnError> {
 }
 
 /// Stores the head as the next version, activates it and ends the job: one transaction, then memory.
-async fn succeed(queue: &Queue, job: &JobRow, fitted: Fitted) -> Result<(), LearnError> {
+pub(super) async fn succeed(queue: &Queue, job: &JobRow, fitted: Fitted) -> Result<(), LearnError> {
     let mut write = queue.core.begin(&job.collection).await?;
     // Under the writer's transaction: a cancel is before this or finds the job ended.
     if super::find(&mut write.transaction, &job.id).await?.cancel_requested {

@@ -37,7 +37,7 @@ impl Learner {
         name::check(collection)?;
         let after = List::Classes.after(page)?;
         let limit = cursor::limit(page) + 1;
-        let rows = self.core().read(collection, |state| state.classes_after(after, limit));
+        let rows = self.core().read(collection, move |state| state.classes_after(after, limit)).await?;
         List::Classes.paged(rows, page, |(key, _)| *key, |(_, class)| Ok(class))
     }
 
@@ -45,8 +45,10 @@ impl Learner {
     pub async fn class(&self, collection: &str, id: &str) -> Result<Class, LearnError> {
         name::check(collection)?;
         name::check(id)?;
+        let slug = id.to_owned();
         self.core()
-            .read(collection, |state| state.class_key(id).and_then(|key| state.class(key)))
+            .read(collection, move |state| state.class_key(&slug).and_then(|key| state.class(key)))
+            .await?
             .ok_or_else(|| LearnError::UnknownClass { class: id.to_owned() })
     }
 

@@ -6,7 +6,6 @@
 
 use super::state::State;
 use super::{Answer, ClassifyOptions, Evidence, HeadUsed, LearnError, Learner, Score, name};
-use crate::store::blocking;
 use dozen_fewshot::ClassKey;
 use dozen_fewshot::heads::Head;
 use dozen_fewshot::index::VectorIndex;
@@ -31,9 +30,8 @@ impl Learner {
         options: &ClassifyOptions,
     ) -> Result<(HeadUsed, Vec<Answer>), LearnError> {
         name::check(collection)?;
-        let core = self.core();
-        let (collection, queries, options) = (collection.to_owned(), vectors.to_vec(), options.clone());
-        blocking(move || core.read(&collection, |state| answers(state, &queries, &options))).await?
+        let (queries, options) = (vectors.to_vec(), options.clone());
+        self.core().read(collection, move |state| answers(state, &queries, &options)).await?
     }
 }
 

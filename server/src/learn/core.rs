@@ -9,7 +9,7 @@ use super::{Class, LearnError, name};
 use crate::store::classes::ClassRow;
 use crate::store::collections::{self, CollectionRow};
 use crate::store::examples::ExampleRow;
-use crate::store::{Store, StoreError, classes, examples, heads, read_json, read_vector};
+use crate::store::{Store, StoreError, blocking, classes, examples, heads, read_json, read_vector};
 use dozen_models::EncoderInfo;
 use futures_util::TryStreamExt;
 use serde_json::Value;
@@ -69,12 +69,20 @@ impl Core {
         Ok(Arc::new(core))
     }
 
-    /// Reads a collection; one that does not exist reads as empty.
-    pub(crate) fn read<T>(&self, collection: &str, look: impl FnOnce(&State) -> T) -> T {
-        match self.slot(collection) {
+    /// Reads a collection; one that does not exist reads as empty. Off the async threads, because a write may hold the
+    /// state while its index rebuilds.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        collection: &str,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let slot = self.slot(collection);
+        let dimensions = self.encoder.dimensions;
+        blocking(move || match slot {
             Some(slot) => look(&slot.state.read().unwrap_or_else(PoisonError::into_inner)),
-            None => look(&State::new(self.encoder.dimensions)),
-        }
+            None => look(&State::new(dimensions)),
+        })
+        .await
     }
 
     /// Starts a write, creating the collection if absent.
@@ -103,13 +111,12 @@ impl Core {
         let mut transaction = self.store.begin().await?;
         let mut changes = Vec::new();
         let known = slot.state.read().unwrap_or_else(PoisonError::into_inner).key;
-        let collection = match known {
-            Some(key) => key,
-            None => {
-                let key = collections::create(&mut transaction, &slot.name).await?;
-                changes.push(Change::Collection { key });
-                key
-            }
+        let collection = if let Some(key) = known {
+            key
+        } else {
+            let key = collections::create(&mut transaction, &slot.name).await?;
+            changes.push(Change::Collection { key });
+            key
         };
         Ok(Write { core: Arc::clone(self), slot, guard, transaction, collection, changes })
     }

@@ -7,7 +7,7 @@ use super::{Added, AddedExample, Example, LearnError, Learner, NewExample, Page,
 use crate::store::blobs::{content_hash, public_hash};
 use crate::store::classes::ClassRow;
 use crate::store::examples::{self, ExampleRow, NewRow};
-use crate::store::vector_bytes;
+use crate::store::{blocking, vector_bytes};
 use bytes::Bytes;
 use dozen_fewshot::unit;
 use serde_json::json;
@@ -62,7 +62,7 @@ impl Learner {
     ) -> Result<Paged<Example>, LearnError> {
         let after = List::Examples.after(page)?.unwrap_or(0);
         let core = self.core();
-        let key = core.class_row_key(collection, class)?;
+        let key = core.class_row_key(collection, class).await?;
         let mut reader = core.store.read().await?;
         let limit = cursor::limit(page) + 1;
         let rows = examples::page(&mut reader, key, include_deleted, after, limit).await?;
@@ -77,7 +77,7 @@ impl Learner {
         example: &str,
     ) -> Result<Option<(Bytes, String)>, LearnError> {
         let core = self.core();
-        let key = core.class_row_key(collection, class)?;
+        let key = core.class_row_key(collection, class).await?;
         let row = {
             let mut reader = core.store.read().await?;
             examples::find(&mut reader, key, example).await?
@@ -171,24 +171,28 @@ impl Learner {
     }
 }
 
-/// Checks vectors and puts images on disk, before any lock is taken.
+/// Checks vectors, then puts images on disk, before any lock is taken and off the async threads.
 async fn prepare(core: &Core, examples: Vec<NewExample>) -> Result<Vec<Prepared>, LearnError> {
     let dimensions = core.encoder.dimensions;
-    let mut images = Vec::new();
-    let mut prepared = Vec::with_capacity(examples.len());
-    for NewExample { image, vector: given } in examples {
-        let (content_hash, media_type) = match image {
-            Some((bytes, media_type)) => {
-                let hash = content_hash(&bytes);
-                images.push((hash.clone(), bytes));
-                (hash, Some(media_type))
-            }
-            None => (content_hash(&vector_bytes(&given)), None),
-        };
-        prepared.push(Prepared { content_hash, media_type, vector: unit(&given, dimensions)? });
-    }
-    core.store.write_blobs(images).await?;
-    Ok(prepared)
+    let blobs = core.store.blobs.clone();
+    blocking(move || {
+        let mut images = Vec::new();
+        let mut prepared = Vec::with_capacity(examples.len());
+        for NewExample { image, vector } in examples {
+            let (content_hash, media_type) = match image {
+                Some((bytes, media_type)) => {
+                    let hash = content_hash(&bytes);
+                    images.push((hash.clone(), bytes));
+                    (hash, Some(media_type))
+                }
+                None => (content_hash(&vector_bytes(&vector)), None),
+            };
+            prepared.push(Prepared { content_hash, media_type, vector: unit(&vector, dimensions)? });
+        }
+        blobs.write_all(&images)?;
+        Ok(prepared)
+    })
+    .await?
 }
 
 /// Adds one example unless its content is there.
@@ -299,10 +303,12 @@ impl Core {
     }
 
     /// The row key of a live class.
-    fn class_row_key(&self, collection: &str, class: &str) -> Result<i64, LearnError> {
+    async fn class_row_key(&self, collection: &str, class: &str) -> Result<i64, LearnError> {
         name::check(collection)?;
         name::check(class)?;
-        self.read(collection, |state| state.class_key(class))
+        let slug = class.to_owned();
+        self.read(collection, move |state| state.class_key(&slug))
+            .await?
             .map(|key| key as i64)
             .ok_or_else(|| LearnError::UnknownClass { class: class.to_owned() })
     }

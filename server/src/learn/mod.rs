@@ -14,6 +14,8 @@ mod heads;
 mod name;
 mod reembed;
 pub(crate) mod state;
+#[cfg(test)]
+pub(crate) mod tests;
 mod types;
 
 pub use error::LearnError;
@@ -61,7 +63,7 @@ impl Learner {
     /// Persists a training job and wakes the worker. `TooFewClasses` is answered here, before a job exists.
     pub async fn train(&self, collection: &str, request: TrainRequest) -> Result<Job, LearnError> {
         name::check(collection)?;
-        let actual = self.core.read(collection, |state| state.answerable().len());
+        let actual = self.core.read(collection, |state| state.answerable().len()).await?;
         if actual < TrainRequest::NEEDED_CLASSES {
             return Err(LearnError::TooFewClasses { needed: TrainRequest::NEEDED_CLASSES, actual });
         }

@@ -146,7 +146,7 @@ pub(crate) async fn append_event(
     connection: &mut SqliteConnection,
     job: i64,
     kind: &str,
-    data: &Value,
+    data: &str,
 ) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar(
         "INSERT INTO job_event (job_key, sequence, kind, data, created_at)
@@ -154,7 +154,7 @@ pub(crate) async fn append_event(
     )
     .bind(job)
     .bind(kind)
-    .bind(data.to_string())
+    .bind(data)
     .bind(now())
     .fetch_one(connection)
     .await?)

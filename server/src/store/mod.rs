@@ -64,7 +64,8 @@ pub enum StoreError {
 pub(crate) struct Store {
     writer: SqlitePool,
     reader: SqlitePool,
-    blobs: Blobs,
+    /// Images. Its methods block.
+    pub(crate) blobs: Blobs,
     ids: Mutex<ulid::Generator>,
     /// Held open, and so locked, as long as the store is open.
     lock: Mutex<Option<File>>,
@@ -124,12 +125,6 @@ impl Store {
             Err(overflow) => overflow.commit_overflow_increment(),
         }
         .to_string()
-    }
-
-    /// Writes blobs, off the async threads.
-    pub(crate) async fn write_blobs(&self, contents: Vec<(String, bytes::Bytes)>) -> Result<(), StoreError> {
-        let blobs = self.blobs.clone();
-        blocking(move || blobs.write_all(&contents)).await?
     }
 
     /// Reads and checks a blob, off the async threads.
