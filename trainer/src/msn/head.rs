@@ -1,5 +1,6 @@
 //! The projection head: three linear layers, BatchNorm and GELU after the first two. Always in training mode.
 
+use super::update::blend;
 use candle_core::{Result, Tensor, Var};
 use dozen_models::vit::Kernels;
 use std::collections::HashMap;
@@ -36,6 +37,10 @@ pub(super) struct Head {
     kernels: Kernels,
 }
 
+/// Mean and variance over one batch, for each of the head's norms. Kept apart from the running statistics until the step
+/// is known to be sound.
+pub(super) struct Statistics([(Tensor, Tensor); 2]);
+
 struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
@@ -66,33 +71,94 @@ impl Head {
         Ok(Self { layers: [layer(1)?, layer(2)?, layer(3)?], norms: [norm(1)?, norm(2)?], kernels })
     }
 
-    /// `[B, D]` to `[B, output]`; updates the running statistics with this batch's.
-    pub(super) fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        let mut hidden = features.clone();
-        for (norm, (weight, bias)) in self.norms.iter().zip(&self.layers) {
-            hidden = self.kernels.gelu(&norm.forward(&self.kernels.linear(&hidden, weight, bias)?)?)?;
+    /// `[B, D]` to `[B, output]`, normalised by this batch's statistics, which are returned beside it.
+    pub(super) fn forward(&self, features: &Tensor) -> Result<(Tensor, Statistics)> {
+        let [(first, first_bias), (second, second_bias), (third, third_bias)] = &self.layers;
+        let hidden = self.kernels.linear(features, first, first_bias)?;
+        let (hidden, first) = self.norms[0].forward(&hidden)?;
+        let hidden = self.kernels.linear(&self.kernels.gelu(&hidden)?, second, second_bias)?;
+        let (hidden, second) = self.norms[1].forward(&hidden)?;
+        let output = self.kernels.linear(&self.kernels.gelu(&hidden)?, third, third_bias)?;
+        Ok((output, Statistics([first, second])))
+    }
+
+    /// Moves the running statistics towards those of a batch.
+    pub(super) fn accept(&self, Statistics(batch): &Statistics) -> Result<()> {
+        for (norm, (mean, variance)) in self.norms.iter().zip(batch) {
+            blend(&norm.running_mean, mean, 1.0 - MOMENTUM, MOMENTUM)?;
+            blend(&norm.running_var, variance, 1.0 - MOMENTUM, MOMENTUM)?;
         }
-        let (weight, bias) = &self.layers[2];
-        self.kernels.linear(&hidden, weight, bias)
+        Ok(())
     }
 }
 
 impl BatchNorm {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// The normalised batch, its mean, and its unbiased variance: PyTorch's buffers hold that, while the normalisation
+    /// divides by the biased one.
+    fn forward(&self, x: &Tensor) -> Result<(Tensor, (Tensor, Tensor))> {
         let rows = x.dim(0)? as f64;
         let mean = x.mean_keepdim(0)?;
         let centred = x.broadcast_sub(&mean)?;
         let variance = centred.sqr()?.mean_keepdim(0)?;
-        // The buffer holds the unbiased variance, as PyTorch's does.
-        blend(&self.running_mean, &mean.squeeze(0)?)?;
-        blend(&self.running_var, &(variance.squeeze(0)? * (rows / (rows - 1.0).max(1.0)))?)?;
-        let normed = centred.broadcast_div(&(variance + EPS)?.sqrt()?)?;
-        normed.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+        let unbiased = (variance.squeeze(0)?.detach() * (rows / (rows - 1.0).max(1.0)))?;
+        let scale = (variance + EPS)?.recip()?.sqrt()?.broadcast_mul(&self.weight)?;
+        let normed = centred.broadcast_mul(&scale)?.broadcast_add(&self.bias)?;
+        Ok((normed, (mean.squeeze(0)?.detach(), unbiased)))
     }
 }
 
-/// `running ← (1 − momentum)·running + momentum·batch`.
-fn blend(running: &Var, batch: &Tensor) -> Result<()> {
-    let old = running.as_tensor().detach();
-    running.set(&((old * (1.0 - MOMENTUM))? + (batch.detach() * MOMENTUM)?)?)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    /// Four rows through a norm whose scale and shift do nothing.
+    #[test]
+    fn batch_norm_divides_by_the_biased_and_remembers_the_unbiased_variance() {
+        let device = Device::Cpu;
+        let constant = |value: f64| Tensor::full(value, 2, &device).unwrap();
+        let norm = BatchNorm {
+            weight: constant(1.0),
+            bias: constant(0.0),
+            running_mean: Var::from_tensor(&constant(0.0)).unwrap(),
+            running_var: Var::from_tensor(&constant(1.0)).unwrap(),
+        };
+        let batch = Tensor::new(&[[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [6.0, 9.0]], &device).unwrap();
+        let (normed, (mean, variance)) = norm.forward(&batch).unwrap();
+        assert_eq!(mean.to_vec1::<f64>().unwrap(), [3.0, 6.0]);
+        let variance = variance.to_vec1::<f64>().unwrap();
+        assert!(
+            (variance[0] - 14.0 / 3.0).abs() < 1e-12 && (variance[1] - 4.0).abs() < 1e-12,
+            "{variance:?}"
+        );
+        let first = normed.to_vec2::<f64>().unwrap()[0][0];
+        assert!((first + 2.0 / (3.5_f64 + 1e-5).sqrt()).abs() < 1e-12, "{first}");
+        assert_eq!(normed.dtype(), DType::F64);
+        // Looking does not move the running statistics.
+        assert_eq!(norm.running_mean.to_vec1::<f64>().unwrap(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn accepting_moves_the_running_statistics_by_a_tenth() {
+        let device = Device::Cpu;
+        let shapes = parameter_shapes(3, 4, 2).into_iter();
+        let parameters: HashMap<String, Tensor> =
+            shapes.map(|(name, shape)| (name, Tensor::randn(0.0, 1.0, shape, &device).unwrap())).collect();
+        let zeros = |(name, length)| {
+            (name, Var::from_tensor(&Tensor::zeros(length, DType::F64, &device).unwrap()).unwrap())
+        };
+        let buffers: HashMap<String, Var> = buffer_shapes(4).into_iter().map(zeros).collect();
+        let head = Head::new(&parameters, &buffers, Kernels::Reference).unwrap();
+        let features = Tensor::randn(0.0, 1.0, (5, 3), &device).unwrap();
+        let (output, statistics) = head.forward(&features).unwrap();
+        assert_eq!(output.dims(), [5, 2]);
+        head.accept(&statistics).unwrap();
+        let Statistics([(mean, variance), _]) = &statistics;
+        for (buffer, batch) in [("running_mean", mean), ("running_var", variance)] {
+            let buffer = buffers[&format!("fc.bn1.{buffer}")].to_vec1::<f64>().unwrap();
+            for (running, batch) in buffer.into_iter().zip(batch.to_vec1::<f64>().unwrap()) {
+                assert!((running - 0.1 * batch).abs() < 1e-15);
+            }
+        }
+    }
 }

@@ -32,10 +32,11 @@ pub struct Loss {
     pub entropy: Tensor,
 }
 
-/// Rows divided by their length.
+/// Rows divided by their length, or by 1e-12 if that is larger. The square is bounded, not the root: the root's derivative
+/// at 0 is infinite, and a row of zeros must not turn every gradient into NaN.
 fn unit_rows(x: &Tensor) -> Result<Tensor> {
-    let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-    x.broadcast_div(&length.maximum(1e-12)?)
+    let square = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?;
+    x.broadcast_div(&square.sqrt()?)
 }
 
 /// Logarithm of the softmax over the last dimension.
@@ -45,7 +46,7 @@ fn log_softmax(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Logarithm of the assignment of `[n, d]` to the prototypes `[K, d]`, smoothed by ε.
-fn log_assignment(x: &Tensor, prototypes: &Tensor, options: &LossOptions) -> Result<Tensor> {
+pub(super) fn log_assignment(x: &Tensor, prototypes: &Tensor, options: &LossOptions) -> Result<Tensor> {
     let cosines = unit_rows(x)?.matmul(&unit_rows(prototypes)?.t()?)?;
     let log_probabilities = log_softmax(&(cosines / options.temperature)?)?;
     if options.label_smoothing == 0.0 {

@@ -14,6 +14,7 @@ mod optimizer;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use loss::{Loss, LossOptions, loss, targets};
 pub use masking::keep_indices;

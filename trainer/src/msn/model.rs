@@ -1,8 +1,10 @@
 //! The state of a training run and one step of it.
 
+use super::head::Statistics;
 use super::loss::{LossOptions, loss, targets};
 use super::network::Network;
-use super::optimizer::{Parameter, clip, follow, norm};
+use super::optimizer::{GradientNorms, Parameter};
+use super::update::blend;
 use super::{head, initialise};
 use crate::Error;
 use candle_core::{D, DType, Device, Tensor, Var};
@@ -71,6 +73,8 @@ pub struct StepReport {
     pub max_target: f64,
     /// Norm of the encoder's gradient before clipping.
     pub gradient_norm: f64,
+    /// What it was multiplied by; 1 where it was short enough.
+    pub clip_factor: f64,
     /// Norm of the first block's qkv gradient.
     pub first_qkv_norm: f64,
     /// Norm of the last block's qkv gradient.
@@ -87,7 +91,19 @@ pub struct Msn {
     target_buffers: HashMap<String, Var>,
     anchor: Network,
     target: Network,
+    /// Positions of the first and the last block's qkv weight among the parameters.
+    outer_qkv: [usize; 2],
     steps: u64,
+}
+
+/// Loss and gradients of one batch.
+pub(super) struct Evaluation {
+    /// Without the gradient norms.
+    pub(super) report: StepReport,
+    /// One for each parameter.
+    pub(super) gradients: Vec<Tensor>,
+    target_statistics: Statistics,
+    anchor_statistics: Vec<Statistics>,
 }
 
 impl Msn {
@@ -125,6 +141,11 @@ impl Msn {
             Network::new(&config, &trained, &anchor_buffers)?,
             Network::new(&config, &frozen, &target_buffers)?,
         );
+        let qkv = |block: usize| {
+            let name = format!("blocks.{block}.attn.qkv.weight");
+            parameters.iter().position(|parameter| parameter.name == name).unwrap_or_default()
+        };
+        let outer_qkv = [qkv(0), qkv(config.vit.num_hidden_layers - 1)];
         let initial = initialise::prototypes(config.prototypes, config.head_output, &mut rng);
         let prototypes = variable(initial, &[config.prototypes, config.head_output])?;
         let shared = prototypes.as_tensor().clone();
@@ -138,6 +159,7 @@ impl Msn {
             target_buffers,
             anchor,
             target,
+            outer_qkv,
             steps: 0,
         })
     }
@@ -153,86 +175,95 @@ impl Msn {
     }
 
     /// One step: forward, backward, clip, AdamW, moving average. `keep` are the patches of the first group of anchors that
-    /// stay. A loss that is not finite is an error, and then no parameter has changed.
+    /// stay. A loss or gradient that is not finite is an error, and then nothing has changed.
     pub fn step(&mut self, views: &Views, keep: &[u32], rates: &Rates) -> Result<StepReport, Error> {
-        let (report, gradients) = self.evaluate(views, keep, rates.sharpen)?;
-        let (gradient_norm, factor) = clip(&self.parameters, &gradients, self.config.clip_gradient)?;
-        if !gradient_norm.is_finite() {
-            return Err(Error::NotFinite { what: "gradient", step: self.steps + 1 });
+        let step = self.steps + 1;
+        let Evaluation { mut report, gradients, target_statistics, anchor_statistics } =
+            self.evaluate(views, keep, rates.sharpen)?;
+        if !report.loss.is_finite() {
+            return Err(Error::NotFinite { what: "loss", step });
         }
-        let qkv_norm = |block: usize| -> Result<f64, Error> {
-            let name = format!("blocks.{block}.attn.qkv.weight");
-            let parameter = self.parameters.iter().find(|parameter| parameter.name == name);
-            parameter.map_or(Ok(0.0), |parameter| Ok(norm(parameter.gradient(&gradients)?)?))
-        };
-        let (first_qkv_norm, last_qkv_norm) =
-            (qkv_norm(0)?, qkv_norm(self.config.vit.num_hidden_layers - 1)?);
-        self.steps += 1;
-        for parameter in &self.parameters {
-            parameter.update(parameter.gradient(&gradients)?, factor, rates, self.steps)?;
+        let norms = GradientNorms::of(&self.parameters, &gradients)?;
+        if !norms.are_finite() {
+            return Err(Error::NotFinite { what: "gradient", step });
+        }
+        report.gradient_norm = norms.encoder;
+        report.clip_factor = norms.clip_factor(self.config.clip_gradient);
+        [report.first_qkv_norm, report.last_qkv_norm] = self.outer_qkv.map(|position| norms.each[position]);
+        for (parameter, gradient) in self.parameters.iter().zip(&gradients) {
+            parameter.update(gradient, report.clip_factor, rates, step)?;
         }
         for (parameter, (_, target)) in self.parameters.iter().zip(&self.targets) {
-            follow(target, &parameter.value, rates.momentum)?;
+            blend(target, &parameter.value, rates.momentum, 1.0 - rates.momentum)?;
         }
-        Ok(StepReport { gradient_norm, first_qkv_norm, last_qkv_norm, ..report })
+        self.target.accept(&target_statistics)?;
+        anchor_statistics.iter().try_for_each(|statistics| self.anchor.accept(statistics))?;
+        self.steps = step;
+        Ok(report)
     }
 
-    /// Loss and gradients without changing a parameter (the running statistics do change).
-    pub(super) fn evaluate(
-        &self,
-        views: &Views,
-        keep: &[u32],
-        sharpen: f64,
-    ) -> Result<(StepReport, candle_core::backprop::GradStore), Error> {
+    /// Loss and gradients; changes nothing.
+    pub(super) fn evaluate(&self, views: &Views, keep: &[u32], sharpen: f64) -> Result<Evaluation, Error> {
         let options = &self.config.loss;
-        let target = targets(&self.target.forward(&views.target, None)?, &self.prototypes, sharpen, options)?;
-        let anchors = self.anchors(views, keep)?;
+        let (output, target_statistics) = self.target.forward(&views.target, None)?;
+        let target = targets(&output, &self.prototypes, sharpen, options)?;
+        let (anchors, anchor_statistics) = self.anchors(views, keep)?;
         let loss = loss(&anchors, &target, &self.prototypes, options)?;
         let number = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_scalar::<f64>();
-        let total = number(&loss.total)?;
-        if !total.is_finite() {
-            return Err(Error::NotFinite { what: "loss", step: self.steps + 1 });
-        }
         let winners = target.argmax(D::Minus1)?.to_vec1::<u32>()?;
         let report = StepReport {
-            loss: total,
+            loss: number(&loss.total)?,
             agreement: number(&loss.agreement)?,
             memax: number(&loss.memax)?,
             entropy: number(&loss.entropy)?,
             distinct_prototypes: winners.into_iter().collect::<HashSet<_>>().len(),
             max_target: number(&target.max(D::Minus1)?.mean_all()?)?,
             gradient_norm: 0.0,
+            clip_factor: 1.0,
             first_qkv_norm: 0.0,
             last_qkv_norm: 0.0,
         };
-        Ok((report, loss.total.backward()?))
+        let gradients = loss.total.backward()?;
+        let gradients = self.parameters.iter().map(|parameter| parameter.gradient(&gradients));
+        Ok(Evaluation {
+            report,
+            gradients: gradients.collect::<Result<_, _>>()?,
+            target_statistics,
+            anchor_statistics,
+        })
     }
 
-    /// Head outputs of all anchors. Views of equal size form one group and share one BatchNorm batch; only the first group
-    /// is masked.
-    fn anchors(&self, views: &Views, keep: &[u32]) -> Result<Tensor, Error> {
+    /// Head outputs of all anchors, and the statistics of each group. Views of equal size form one group and share one
+    /// BatchNorm batch; only the first group is masked.
+    fn anchors(&self, views: &Views, keep: &[u32]) -> Result<(Tensor, Vec<Statistics>), Error> {
+        let one_group = |pixels: &Tensor| {
+            let (output, statistics) = self.anchor.forward(pixels, Some(keep))?;
+            Ok((output, vec![statistics]))
+        };
         match (&views.random, &views.focal) {
             (Some(random), Some(focal)) if random.dim(3)? == focal.dim(3)? => {
-                self.anchor.forward(&Tensor::cat(&[random, focal], 0)?, Some(keep))
+                one_group(&Tensor::cat(&[random, focal], 0)?)
             }
             (Some(random), Some(focal)) => {
-                let masked = self.anchor.forward(random, Some(keep))?;
-                Ok(Tensor::cat(&[masked, self.anchor.forward(focal, None)?], 0)?)
+                let (masked, first) = self.anchor.forward(random, Some(keep))?;
+                let (whole, second) = self.anchor.forward(focal, None)?;
+                Ok((Tensor::cat(&[masked, whole], 0)?, vec![first, second]))
             }
-            (Some(only), None) | (None, Some(only)) => self.anchor.forward(only, Some(keep)),
+            (Some(only), None) | (None, Some(only)) => one_group(only),
             (None, None) => {
                 Err(Error::Config { file: "views".into(), reason: "there is no anchor view".into() })
             }
         }
     }
 
-    /// The target encoder's trunk: what is kept after training.
+    /// The target encoder's trunk: what is kept after training. The run's own storage, as in [`Self::state`].
     pub fn target_trunk(&self) -> HashMap<String, Tensor> {
         let trunk = self.targets.iter().filter(|(name, _)| !name.starts_with("fc."));
         trunk.map(|(name, value)| (name.clone(), value.as_tensor().detach())).collect()
     }
 
     /// Every tensor that continuing needs: `anchor.*`, `target.*` (with running statistics), `prototypes`, `opt.m.*`, `opt.v.*`.
+    /// They are the run's own storage, not copies: the next step changes them.
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         self.variables().into_iter().map(|(name, value)| (name, value.as_tensor().detach())).collect()
     }
@@ -276,14 +307,14 @@ impl Msn {
     /// Targets of these views.
     #[cfg(test)]
     pub(super) fn prototype_targets(&self, views: &Views, sharpen: f64) -> Tensor {
-        let output = self.target.forward(&views.target, None).unwrap();
+        let (output, _) = self.target.forward(&views.target, None).unwrap();
         targets(&output, &self.prototypes, sharpen, &self.config.loss).unwrap()
     }
 
     /// Loss of the anchors against given targets.
     #[cfg(test)]
     pub(super) fn loss_against(&self, views: &Views, keep: &[u32], target: &Tensor) -> f64 {
-        let anchors = self.anchors(views, keep).unwrap();
+        let (anchors, _) = self.anchors(views, keep).unwrap();
         loss(&anchors, target, &self.prototypes, &self.config.loss).unwrap().total.to_scalar().unwrap()
     }
 }

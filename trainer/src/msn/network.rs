@@ -1,7 +1,7 @@
 //! An encoder: trunk, final norm, CLS, head.
 
 use super::MsnConfig;
-use super::head::Head;
+use super::head::{Head, Statistics};
 use crate::Error;
 use candle_core::{Tensor, Var};
 use dozen_models::vit::reference::Vit;
@@ -25,10 +25,19 @@ impl Network {
         })
     }
 
-    /// One group of views of equal size, `[n, 3, s, s]`, to head outputs `[n, d]`.
-    pub(super) fn forward(&self, pixels: &Tensor, keep: Option<&[u32]>) -> Result<Tensor, Error> {
+    /// One group of views of equal size, `[n, 3, s, s]`, to head outputs `[n, d]`; the group is one BatchNorm batch.
+    pub(super) fn forward(
+        &self,
+        pixels: &Tensor,
+        keep: Option<&[u32]>,
+    ) -> Result<(Tensor, Statistics), Error> {
         let hidden = self.trunk.forward(pixels, keep)?;
         let cls = self.trunk.final_norm(&hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
         Ok(self.head.forward(&cls)?)
+    }
+
+    /// Moves the head's running statistics towards those of a forward pass.
+    pub(super) fn accept(&self, statistics: &Statistics) -> Result<(), Error> {
+        Ok(self.head.accept(statistics)?)
     }
 }

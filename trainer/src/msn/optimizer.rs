@@ -1,9 +1,10 @@
-//! AdamW (decoupled decay) with the paper's three groups, gradient clipping, and the target's moving average.
+//! AdamW (decoupled decay) with the paper's three groups, and gradient clipping.
 
 use super::model::Rates;
+use super::update::{blend, blend_square, descend};
 use crate::Error;
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -31,17 +32,17 @@ enum Group {
 
 impl Parameter {
     /// An encoder parameter: decayed unless it is one-dimensional.
-    pub(super) fn of_encoder(name: String, value: Var) -> Result<Self> {
+    pub(super) fn of_encoder(name: String, value: Var) -> Result<Self, Error> {
         let group = if value.rank() == 1 { Group::Plain } else { Group::Decayed };
         Self::new(name, value, group)
     }
 
     /// The prototypes.
-    pub(super) fn of_prototypes(value: Var) -> Result<Self> {
+    pub(super) fn of_prototypes(value: Var) -> Result<Self, Error> {
         Self::new("prototypes".to_owned(), value, Group::Prototypes)
     }
 
-    fn new(name: String, value: Var, group: Group) -> Result<Self> {
+    fn new(name: String, value: Var, group: Group) -> Result<Self, Error> {
         let (first_moment, second_moment) =
             (Var::from_tensor(&value.zeros_like()?)?, Var::from_tensor(&value.zeros_like()?)?);
         Ok(Self { name, value, first_moment, second_moment, group })
@@ -52,55 +53,60 @@ impl Parameter {
         self.group == Group::Decayed
     }
 
-    /// Its gradient; every parameter must have one.
-    pub(super) fn gradient<'a>(&self, gradients: &'a GradStore) -> std::result::Result<&'a Tensor, Error> {
-        gradients.get(&self.value).ok_or_else(|| Error::NoGradient { name: self.name.clone() })
+    /// Its gradient, contiguous; every parameter must have one.
+    pub(super) fn gradient(&self, gradients: &GradStore) -> Result<Tensor, Error> {
+        let gradient =
+            gradients.get(&self.value).ok_or_else(|| Error::NoGradient { name: self.name.clone() })?;
+        Ok(gradient.detach().contiguous()?)
     }
 
-    /// One AdamW update, the `step`-th (from 1), with the gradient scaled if it belongs to the encoder.
-    pub(super) fn update(&self, gradient: &Tensor, clip: f64, rates: &Rates, step: u64) -> Result<()> {
+    /// One AdamW update, the `step`-th (from 1). The gradient is scaled by `clip` if it belongs to the encoder.
+    pub(super) fn update(&self, gradient: &Tensor, clip: f64, rates: &Rates, step: u64) -> Result<(), Error> {
         let scale = if self.group == Group::Prototypes { 1.0 } else { clip };
-        let gradient = (gradient.detach() * scale)?;
-        let first = ((self.first_moment.as_tensor().detach() * BETA1)? + (&gradient * (1.0 - BETA1))?)?;
-        let second =
-            ((self.second_moment.as_tensor().detach() * BETA2)? + (gradient.sqr()? * (1.0 - BETA2))?)?;
+        let (first, second) = (&self.first_moment, &self.second_moment);
+        blend(first, gradient, BETA1, (1.0 - BETA1) * scale)?;
+        blend_square(second, gradient, BETA2, (1.0 - BETA2) * scale * scale)?;
         let step = step as f64;
         let (bias1, bias2) = (1.0 - BETA1.powf(step), 1.0 - BETA2.powf(step));
-        let denominator = ((&second / bias2)?.sqrt()? + EPS)?;
-        let change = ((&first * (rates.learning_rate / bias1))? / denominator)?;
-        let decay = if self.is_decayed() { 1.0 - rates.learning_rate * rates.weight_decay } else { 1.0 };
-        let value = ((self.value.as_tensor().detach() * decay)? - change)?;
-        self.first_moment.set(&first)?;
-        self.second_moment.set(&second)?;
-        self.value.set(&value)
+        let keep = if self.is_decayed() { 1.0 - rates.learning_rate * rates.weight_decay } else { 1.0 };
+        descend(&self.value, [first, second], keep, rates.learning_rate / bias1, bias2.sqrt(), EPS)?;
+        Ok(())
     }
 }
 
-/// Norm of all encoder gradients together, and the factor that brings it down to `limit` (1 where none is set).
-pub(super) fn clip(
-    parameters: &[Parameter],
-    gradients: &GradStore,
-    limit: f64,
-) -> std::result::Result<(f64, f64), Error> {
-    let mut squares = 0.0;
-    for parameter in parameters.iter().filter(|parameter| parameter.group != Group::Prototypes) {
-        squares += norm(parameter.gradient(gradients)?)?.powi(2);
+/// Lengths of gradients, as vectors.
+pub(super) struct GradientNorms {
+    /// One for each parameter.
+    pub(super) each: Vec<f64>,
+    /// Of the whole encoder's gradient.
+    pub(super) encoder: f64,
+}
+
+impl GradientNorms {
+    /// Of the gradients that belong to `parameters`; the device is waited for only once.
+    pub(super) fn of(parameters: &[Parameter], gradients: &[Tensor]) -> Result<Self, Error> {
+        let squares: candle_core::Result<Vec<_>> =
+            gradients.iter().map(|gradient| gradient.sqr()?.sum_all()).collect();
+        let squares = Tensor::stack(&squares?, 0)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let in_encoder = |parameter: &Parameter| parameter.group != Group::Prototypes;
+        let encoder: f64 = parameters
+            .iter()
+            .zip(&squares)
+            .filter(|(one, _)| in_encoder(one))
+            .map(|(_, square)| square)
+            .sum();
+        Ok(Self { each: squares.into_iter().map(f64::sqrt).collect(), encoder: encoder.sqrt() })
     }
-    let norm = squares.sqrt();
-    let factor = if limit > 0.0 { (limit / (norm + 1e-6)).min(1.0) } else { 1.0 };
-    Ok((norm, factor))
-}
 
-/// Length of a tensor as a vector.
-pub(super) fn norm(tensor: &Tensor) -> Result<f64> {
-    Ok(tensor.sqr()?.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?.sqrt())
-}
+    /// The factor that brings the encoder's gradient down to `limit`; 1 where none is set. Prototypes are never clipped.
+    pub(super) fn clip_factor(&self, limit: f64) -> f64 {
+        if limit > 0.0 { (limit / (self.encoder + 1e-6)).min(1.0) } else { 1.0 }
+    }
 
-/// `target ← m·target + (1 − m)·anchor`.
-pub(super) fn follow(target: &Var, anchor: &Var, momentum: f64) -> Result<()> {
-    let moved =
-        ((target.as_tensor().detach() * momentum)? + (anchor.as_tensor().detach() * (1.0 - momentum))?)?;
-    target.set(&moved)
+    /// Whether no element of any gradient is infinite or not a number.
+    pub(super) fn are_finite(&self) -> bool {
+        self.each.iter().all(|norm| norm.is_finite())
+    }
 }
 
 #[cfg(test)]
@@ -108,14 +114,17 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
+    /// Expected: p ← p·(1 − lr·wd) − lr·m̂/(√v̂ + ε), written out in float64.
     #[test]
-    fn one_step_is_pytorchs() {
+    fn two_steps_are_pytorchs() {
         let value = Var::from_tensor(&Tensor::new(&[[1.0_f64]], &Device::Cpu).unwrap()).unwrap();
         let parameter = Parameter::of_encoder("weight".into(), value).unwrap();
-        let gradient = Tensor::new(&[[0.1_f64]], &Device::Cpu).unwrap();
         let rates = Rates { learning_rate: 1e-3, weight_decay: 0.05, momentum: 0.996, sharpen: 0.25 };
-        parameter.update(&gradient, 1.0, &rates, 1).unwrap();
-        let updated = parameter.value.flatten_all().unwrap().to_vec1::<f64>().unwrap()[0];
-        assert!((updated - 0.998_950_000_1).abs() < 1e-10, "{updated}");
+        for (step, gradient, expected) in [(1, 0.1_f64, 0.998_950_000_1), (2, -0.3, 0.999_394_242_4)] {
+            let gradient = Tensor::new(&[[gradient]], &Device::Cpu).unwrap();
+            parameter.update(&gradient, 1.0, &rates, step).unwrap();
+            let updated = parameter.value.flatten_all().unwrap().to_vec1::<f64>().unwrap()[0];
+            assert!((updated - expected).abs() < 1e-10, "step {step}: {updated}");
+        }
     }
 }

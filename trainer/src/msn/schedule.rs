@@ -29,13 +29,14 @@ pub struct ScheduleOptions {
 #[derive(Clone, Copy, Debug)]
 pub struct Schedules {
     options: ScheduleOptions,
+    /// Steps the schedules are computed for; the cosines take the whole number of them.
     stretched: f64,
 }
 
 impl Schedules {
     /// Prepares the schedules.
     pub fn new(options: ScheduleOptions) -> Self {
-        Self { options, stretched: (options.steps as f64 * options.stretch).floor().max(1.0) }
+        Self { options, stretched: (options.steps as f64 * options.stretch).max(1.0) }
     }
 
     /// The values of step `step`, counted from 1.
@@ -56,15 +57,20 @@ impl Schedules {
         if step < warmup {
             return start + step / warmup.max(1.0) * (peak - start);
         }
-        let progress = (step - warmup) / (self.stretched - warmup).max(1.0);
-        end.max(end + (peak - end) * 0.5 * (1.0 + (PI * progress).cos()))
+        let progress = (step - warmup) / (self.stretched.floor() - warmup).max(1.0);
+        end.max(cosine(peak, end, progress))
     }
 
     fn weight_decay(&self, step: usize) -> f64 {
         let (start, end) = self.options.weight_decay;
-        let decay = end + (start - end) * 0.5 * (1.0 + (PI * step as f64 / self.stretched).cos());
+        let decay = cosine(start, end, step as f64 / self.stretched.floor());
         if start <= end { decay.min(end) } else { decay.max(end) }
     }
+}
+
+/// Half a cosine from `start` to `end`, where it stays.
+fn cosine(start: f64, end: f64, progress: f64) -> f64 {
+    end + (start - end) * 0.5 * (1.0 + (PI * progress.min(1.0)).cos())
 }
 
 #[cfg(test)]
@@ -84,34 +90,55 @@ mod tests {
             sharpen: (0.25, 0.25),
         });
         let expected = [
-            (4.0e-4, 0.041_419_353_76, 0.99600),
-            (6.0e-4, 0.045_655_031_00, 0.99616),
-            (8.0e-4, 0.052_640_232_54, 0.99632),
-            (1.0e-3, 0.062_264_797_59, 0.99648),
-            (9.944_209_977e-4, 0.074_376_941_01, 0.99664),
-            (9.778_086_165e-4, 0.088_785_647_06, 0.99680),
-            (9.505_339_495e-4, 0.105_263_681_8, 0.99696),
-            (9.132_062_678e-4, 0.123_551_176_9, 0.99712),
-            (8.666_594_100e-4, 0.143_359_727_5, 0.99728),
-            (8.119_331_560e-4, 0.164_376_941_0, 0.99744),
-            (7.5025e-4, 0.186_271_363_4, 0.99760),
-            (6.829_878_417e-4, 0.208_697_706_5, 0.99776),
-            (6.116_492_065e-4, 0.231_302_293_5, 0.99792),
-            (5.378_276_817e-4, 0.253_728_636_6, 0.99808),
-            (4.631_723_183e-4, 0.275_623_059_0, 0.99824),
-            (3.893_507_935e-4, 0.296_640_272_5, 0.99840),
-            (3.180_121_583e-4, 0.316_448_823_1, 0.99856),
-            (2.5075e-4, 0.334_736_318_2, 0.99872),
-            (1.890_668_440e-4, 0.351_214_352_9, 0.99888),
-            (1.343_405_900e-4, 0.365_623_059_0, 0.99904),
+            (4.0e-4, 0.041_419_353_763_39, 0.99600),
+            (6.0e-4, 0.045_655_030_996_85, 0.99616),
+            (8.0e-4, 0.052_640_232_540_11, 0.99632),
+            (1.0e-3, 0.062_264_797_592_10, 0.99648),
+            (9.944_209_977e-4, 0.074_376_941_012_51, 0.99664),
+            (9.778_086_165e-4, 0.088_785_647_064_15, 0.99680),
+            (9.505_339_495e-4, 0.105_263_681_845_24, 0.99696),
+            (9.132_062_678e-4, 0.123_551_176_903_78, 0.99712),
+            (8.666_594_100e-4, 0.143_359_727_518_29, 0.99728),
+            (8.119_331_560e-4, 0.164_376_941_012_51, 0.99744),
+            (7.5025e-4, 0.186_271_363_374_57, 0.99760),
+            (6.829_878_417e-4, 0.208_697_706_484_72, 0.99776),
+            (6.116_492_065e-4, 0.231_302_293_515_28, 0.99792),
+            (5.378_276_817e-4, 0.253_728_636_625_43, 0.99808),
+            (4.631_723_183e-4, 0.275_623_058_987_49, 0.99824),
+            (3.893_507_935e-4, 0.296_640_272_481_71, 0.99840),
+            (3.180_121_583e-4, 0.316_448_823_096_22, 0.99856),
+            (2.5075e-4, 0.334_736_318_154_76, 0.99872),
+            (1.890_668_440e-4, 0.351_214_352_935_85, 0.99888),
+            (1.343_405_900e-4, 0.365_623_058_987_49, 0.99904),
         ];
         for (index, (learning_rate, weight_decay, momentum)) in expected.into_iter().enumerate() {
             let rates = schedules.at(index + 1);
-            // The expected values carry ten digits.
             assert!((rates.learning_rate - learning_rate).abs() < 1e-12, "step {}: {rates:?}", index + 1);
-            assert!((rates.weight_decay - weight_decay).abs() < 1e-10, "step {}: {rates:?}", index + 1);
+            assert!((rates.weight_decay - weight_decay).abs() < 1e-12, "step {}: {rates:?}", index + 1);
             assert!((rates.momentum - momentum).abs() < 1e-12, "step {}: {rates:?}", index + 1);
         }
+    }
+
+    /// The published ViT-S/16 run: 800 epochs of 1251 steps.
+    #[test]
+    fn the_published_run_ends_early() {
+        let schedules = Schedules::new(ScheduleOptions {
+            steps: 1_000_800,
+            warmup_steps: 18_765,
+            stretch: 1.25,
+            learning_rate: (2e-4, 1e-3, 1e-6),
+            weight_decay: (0.04, 0.4),
+            momentum: (0.996, 1.0),
+            sharpen: (0.5, 0.25),
+        });
+        let last = schedules.at(1_000_800);
+        assert!((last.learning_rate - 9.922_37e-5).abs() < 1e-9, "{last:?}");
+        assert!((last.weight_decay - 0.365_623).abs() < 1e-6, "{last:?}");
+        assert!((last.momentum - 0.9992).abs() < 1e-8, "{last:?}");
+        assert!((last.sharpen - 0.3).abs() < 1e-6, "{last:?}");
+        assert!((schedules.at(1).learning_rate - 2.000_426e-4).abs() < 1e-10);
+        assert!((schedules.at(250_200).learning_rate - 9.155_423e-4).abs() < 1e-10);
+        assert!((schedules.at(500_400).learning_rate - 6.684_249e-4).abs() < 1e-10);
     }
 
     #[test]
