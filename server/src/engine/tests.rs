@@ -155,7 +155,11 @@ async fn a_full_queue_refuses_and_recovers_and_budgets_do_not_mix() {
     assert_eq!(batches.iter().map(|(size, _)| size).sum::<usize>(), 8);
     assert!(batches.iter().all(|&(size, _)| size <= 4));
     for budget in [0.5, 1.0] {
-        let images: usize = batches.iter().filter(|batch| batch.1.to_bits() == f32::to_bits(budget)).map(|batch| batch.0).sum();
+        let images: usize = batches
+            .iter()
+            .filter(|batch| batch.1.to_bits() == f32::to_bits(budget))
+            .map(|batch| batch.0)
+            .sum();
         assert_eq!(images, 4, "{batches:?}");
     }
 }

@@ -7,7 +7,8 @@ use super::responses::{BadJson, CommonProblems, Conflict, NotFound, NotJson};
 use super::state::Services;
 use crate::learn;
 use axum::Json;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::OriginalUri;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -83,7 +84,7 @@ fn answer(class: learn::Class) -> Response {
 pub(super) async fn create_class(
     services: Services,
     PathParams(path): PathParams<CollectionPath>,
-    uri: Uri,
+    OriginalUri(uri): OriginalUri,
     JsonBody(new): JsonBody<NewClass>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
     let id = new.id.unwrap_or_else(|| ulid::Ulid::generate().to_string().to_ascii_lowercase());

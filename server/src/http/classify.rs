@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::responses::ImageProblems;
 use super::state::Services;
 use super::vectors::{Outcome, vectorise};
-use crate::learn;
+use crate::learn::{self, LearnError};
 use crate::telemetry::metrics as names;
 use axum::Json;
 use axum::response::IntoResponse;
@@ -98,6 +98,14 @@ impl Answer {
     }
 }
 
+/// A candidate that does not exist is a bad option of this call, not a missing page.
+fn of_candidates(error: LearnError) -> Problem {
+    if let LearnError::UnknownClass { class } = error {
+        return LearnError::ClassNotInHead { class }.into();
+    }
+    error.into()
+}
+
 /// Classify images
 ///
 /// Answers the most probable class of each image with probabilities, the nearest stored examples as evidence, and the
@@ -126,7 +134,8 @@ pub(super) async fn classify(
     let mut queries = Vec::with_capacity(vectors.items.len());
     let outcomes: Vec<Result<(), Problem>> =
         vectors.items.into_iter().map(|item| item.map(|item| queries.push(item.vector))).collect();
-    let (head, answers) = services.learner.classify(&path.collection, &queries, &learn_options).await?;
+    let answered = services.learner.classify(&path.collection, &queries, &learn_options).await;
+    let (head, answers) = answered.map_err(of_candidates)?;
     let mut answers = answers.into_iter();
     let mut data = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.into_iter().enumerate() {

@@ -1,9 +1,9 @@
 //! `POST /embed`: images to vectors.
 
-use super::payload::Payload;
 use super::payload::options::{EmbedOptions, EncodingFormat, patch_budget};
 use super::payload::schema::{EmbedForm, EmbedRequest};
-use super::problem::Problem;
+use super::payload::{Input, Payload};
+use super::problem::{Code, Problem};
 use super::responses::ImageProblems;
 use super::state::Services;
 use super::vectors::{Outcome, normalise, vectorise};
@@ -76,6 +76,12 @@ pub(super) async fn embed(
 ) -> Result<impl IntoResponse + use<>, Problem> {
     let Payload { inputs, options } = payload;
     let info = services.engine.info();
+    if let Some(index) = inputs.iter().position(|input| matches!(input, Input::Vector(_))) {
+        let detail = "a vector needs no embedding; send images";
+        return Err(
+            Problem::new(Code::InvalidRequest, format!("Image {index}: {detail}.")).at_image(index, detail)
+        );
+    }
     options.check()?;
     let keep = patch_budget(options.keep)?;
     let dimensions = options.output_dimensions(info.dimensions)?;

@@ -11,7 +11,8 @@ use super::state::Services;
 use super::vectors::{Outcome, vectorise};
 use crate::learn::{self, NewExample};
 use axum::Json;
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::OriginalUri;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -126,7 +127,7 @@ pub(super) struct MoveTarget {
 pub(super) async fn add_examples(
     services: Services,
     PathParams(path): PathParams<ClassPath>,
-    uri: Uri,
+    OriginalUri(uri): OriginalUri,
     payload: Payload<ExampleOptions>,
 ) -> Result<Response, Problem> {
     let Payload { inputs, options } = payload;

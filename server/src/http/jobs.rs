@@ -110,7 +110,10 @@ fn failure(error: &Value) -> Problem {
         Code::ALL.iter().copied().find(|code| code.as_str() == text("code")).unwrap_or(Code::TrainingFailed);
     if code == Code::StoreFailed {
         // Its message may name paths.
-        return Problem::new(code, "The store failed under the job. The server's log has the cause; train again.");
+        return Problem::new(
+            code,
+            "The store failed under the job. The server's log has the cause; train again.",
+        );
     }
     Problem::new(code, super::problem_from::sentence(text("message")))
 }

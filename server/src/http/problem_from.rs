@@ -100,7 +100,10 @@ impl From<StoreError> for Problem {
         // The cause may name paths and SQL: for the log only.
         tracing::error!(%error, "the store failed");
         let detail = match error {
-            StoreError::Sql(_) | StoreError::Migrate(_) | StoreError::Io { .. } | StoreError::InUse { .. } => {
+            StoreError::Sql(_)
+            | StoreError::Migrate(_)
+            | StoreError::Io { .. }
+            | StoreError::InUse { .. } => {
                 "The database or a file of the store failed, and nothing was changed. Try again; if it stays, look for \
                  this request id in the server's log, and check the free space of the data directory."
             }
