@@ -3,7 +3,7 @@
 use super::problem::{Code, Problem};
 use super::responses::CommonProblems;
 use super::state::{AppState, Services};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, process};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -68,6 +68,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> impl IntoResponse 
     if let Ok(Services { engine, .. }) = state.services() {
         metrics::gauge!(names::QUEUE_DEPTH).set(engine.depth() as f64);
     }
+    process::record();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.recorder().render())
 }
 

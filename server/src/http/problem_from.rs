@@ -1,4 +1,5 @@
-//! What each error of the other modules means to a caller: status, code, remedy. Exhaustive by construction.
+//! What each error of the other modules means to a caller. Exhaustive by construction; the errors' own texts name the
+//! remedy.
 
 use super::problem::{Code, Problem};
 use crate::engine::EngineError;
@@ -9,59 +10,25 @@ use dozen_models::image::ImageError;
 
 impl From<LearnError> for Problem {
     fn from(error: LearnError) -> Self {
-        let text = sentence(&error.to_string());
+        let detail = sentence(&error.to_string());
         match error {
-            LearnError::InvalidName { .. } => Self::new(
-                Code::InvalidName,
-                format!(
-                    "{text} Use lower-case letters, digits, `.`, `_` and `-`, at most 64, and begin with a letter or digit."
-                ),
-            ),
-            LearnError::UnknownClass { .. } => Self::new(
-                Code::ClassNotFound,
-                format!("{text} `GET /classes` lists the classes; adding an example creates one."),
-            ),
-            LearnError::UnknownExample { class, .. } => Self::new(
-                Code::ExampleNotFound,
-                format!("{text} `GET /classes/{class}/examples` lists them."),
-            ),
-            LearnError::UnknownHead { .. } => Self::new(
-                Code::HeadNotFound,
-                format!(
-                    "{text} `GET /heads` lists the versions; 0 is the prototype head that is always there."
-                ),
-            ),
-            LearnError::UnknownJob { .. } => {
-                Self::new(Code::JobNotFound, format!("{text} `GET /jobs` lists the jobs."))
+            LearnError::InvalidName { .. } => Self::new(Code::InvalidName, detail),
+            LearnError::UnknownClass { .. } => Self::new(Code::ClassNotFound, detail),
+            LearnError::UnknownExample { .. } => Self::new(Code::ExampleNotFound, detail),
+            LearnError::UnknownHead { .. } => Self::new(Code::HeadNotFound, detail),
+            LearnError::UnknownJob { .. } => Self::new(Code::JobNotFound, detail),
+            LearnError::ClassExists { .. } => Self::new(Code::ClassExists, detail),
+            LearnError::NoExamples => Self::new(Code::NoExamples, detail),
+            LearnError::TooFewClasses { needed, actual } => {
+                Self::new(Code::TooFewClasses, detail).with_limit(needed as u64, actual as u64)
             }
-            LearnError::ClassExists { .. } => {
-                Self::new(Code::ClassExists, format!("{text} Choose another id, or use that class."))
+            LearnError::ClassNotInHead { .. } => {
+                Self::new(Code::ClassNotInHead, detail.clone()).at("/classes", detail)
             }
-            LearnError::NoExamples => Self::new(
-                Code::NoExamples,
-                format!("{text} Add some with `POST /classes/{{id}}/examples`, then classify."),
-            ),
-            LearnError::TooFewClasses { needed, actual } => Self::new(
-                Code::TooFewClasses,
-                format!("{text} Add examples of another class with `POST /classes/{{id}}/examples`."),
-            )
-            .with_limit(needed as u64, actual as u64),
-            LearnError::ClassNotInHead { .. } => Self::new(
-                Code::ClassNotInHead,
-                format!("{text} Add examples to it and train, or leave it out of `classes`."),
-            )
-            .at("/classes", text.clone()),
-            LearnError::HeadOfOtherEncoder { .. } => {
-                Self::new(Code::HeadOfOtherEncoder, format!("{text} Train a new one with `POST /train`."))
-            }
-            LearnError::JobEnded { .. } => {
-                Self::new(Code::JobEnded, format!("{text} Only queued and running jobs can be cancelled."))
-            }
+            LearnError::HeadOfOtherEncoder { .. } => Self::new(Code::HeadOfOtherEncoder, detail),
+            LearnError::JobEnded { .. } => Self::new(Code::JobEnded, detail),
             LearnError::Vector(error) => error.into(),
-            LearnError::InvalidCursor => Self::new(
-                Code::InvalidCursor,
-                format!("{text} Pass `after` the value of `next` of the page before."),
-            ),
+            LearnError::InvalidCursor => Self::new(Code::InvalidCursor, detail),
             LearnError::Store(error) => error.into(),
         }
     }
@@ -70,18 +37,18 @@ impl From<LearnError> for Problem {
 impl From<dozen_fewshot::Error> for Problem {
     fn from(error: dozen_fewshot::Error) -> Self {
         use dozen_fewshot::Error as Vector;
-        let text = sentence(&error.to_string());
+        let detail = sentence(&error.to_string());
         match error {
-            Vector::NotFinite { .. } | Vector::ZeroVector => Self::new(Code::InvalidVector, text),
+            Vector::NotFinite { .. } | Vector::ZeroVector => Self::new(Code::InvalidVector, detail),
             Vector::Dimensions { expected, actual } => {
-                Self::new(Code::InvalidVector, text).with_limit(expected as u64, actual as u64)
+                Self::new(Code::InvalidVector, detail).with_limit(expected as u64, actual as u64)
             }
             Vector::TooFewClasses { needed, actual } => {
-                Self::new(Code::TooFewClasses, text).with_limit(needed as u64, actual as u64)
+                Self::new(Code::TooFewClasses, detail).with_limit(needed as u64, actual as u64)
             }
-            Vector::NotConverged { .. } => Self::new(Code::NotConverged, text),
+            Vector::NotConverged { .. } => Self::new(Code::NotConverged, detail),
             Vector::InvalidOption { name, .. } => {
-                Self::new(Code::InvalidRequest, text.clone()).at(format!("/{name}"), text)
+                Self::new(Code::InvalidRequest, detail.clone()).at(format!("/{name}"), detail)
             }
             Vector::EmptyClass { .. } | Vector::StoredHead { .. } => {
                 tracing::error!(%error, "a head does not fit the store");
@@ -145,38 +112,20 @@ impl From<EngineError> for Problem {
 
 /// What is wrong with one image of a call.
 pub(super) fn image_problem(index: usize, error: &ImageError) -> Problem {
-    let (code, limits, remedy) = match error {
-        ImageError::Empty => (Code::UndecodableImage, None, "Send the bytes of the file."),
-        ImageError::UnsupportedFormat => (
-            Code::UnsupportedImageFormat,
-            None,
-            "Convert it; the format is read from the bytes, not from a name or header.",
-        ),
-        ImageError::TooManyBytes { bytes, limit } => (
-            Code::ImageTooLarge,
-            Some((*limit as u64, *bytes as u64)),
-            "Send a smaller file; the model looks at a small crop anyway.",
-        ),
-        ImageError::SideTooLong { width, height, limit } => (
-            Code::ImageTooLarge,
-            Some((u64::from(*limit), u64::from(*width.max(height)))),
-            "Scale it down first.",
-        ),
-        ImageError::TooManyPixels { width, height, limit } => (
-            Code::ImageTooLarge,
-            Some((*limit, u64::from(*width) * u64::from(*height))),
-            "Scale it down first.",
-        ),
-        ImageError::Undecodable { .. } => {
-            (Code::UndecodableImage, None, "Check that the file is whole and opens elsewhere.")
+    let text = error.to_string();
+    let problem = |code| Problem::new(code, format!("Image {index}: {text}.")).at_image(index, text.clone());
+    match error {
+        ImageError::Empty | ImageError::Undecodable { .. } => problem(Code::UndecodableImage),
+        ImageError::UnsupportedFormat => problem(Code::UnsupportedImageFormat),
+        ImageError::TooManyBytes { bytes, limit } => {
+            problem(Code::ImageTooLarge).with_limit(*limit as u64, *bytes as u64)
         }
-    };
-    let problem =
-        Problem::new(code, format!("Image {index}: {}. {remedy}", error.to_string().trim_end_matches('.')))
-            .at_image(index, error.to_string());
-    match limits {
-        Some((limit, actual)) => problem.with_limit(limit, actual),
-        None => problem,
+        ImageError::SideTooLong { width, height, limit } => {
+            problem(Code::ImageTooLarge).with_limit(u64::from(*limit), u64::from(*width.max(height)))
+        }
+        ImageError::TooManyPixels { width, height, limit } => {
+            problem(Code::ImageTooLarge).with_limit(*limit, u64::from(*width) * u64::from(*height))
+        }
     }
 }
 

@@ -1,4 +1,9 @@
 //! The router as callers meet it, over a small stand-in for the encoder and a real store.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy exempts test functions, not the functions they share; here everything is a test"
+)]
 
 mod access;
 mod engine_limits;

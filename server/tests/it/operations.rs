@@ -46,7 +46,9 @@ async fn metrics_count_images_and_requests_under_route_templates() {
         "dozen_inference_seconds_count{model=\"first-colour\",device=\"cpu\"}",
         "dozen_batch_size_bucket",
         "dozen_queue_wait_seconds_sum",
-        "dozen_queue_depth 0",
+        "dozen_queue_depth",
+        "process_resident_memory_bytes",
+        "process_open_fds",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
