@@ -39,7 +39,8 @@ impl Client {
     }
 
     pub(super) async fn add_examples(&self, class: &str, photos: &[Photo]) -> Result<()> {
-        self.ask(self.http.post(self.url(&format!("/classes/{class}/examples"))).multipart(form(photos))).await?;
+        self.ask(self.http.post(self.url(&format!("/classes/{class}/examples"))).multipart(form(photos)))
+            .await?;
         Ok(())
     }
 
@@ -55,7 +56,13 @@ impl Client {
         loop {
             let job = self.ask(self.http.get(self.url(&path))).await?;
             match text(&job["status"])? {
-                "succeeded" => return Ok(format!("{} head, version {}", text(&job["method"])?, job["result"]["head_version"])),
+                "succeeded" => {
+                    return Ok(format!(
+                        "{} head, version {}",
+                        text(&job["method"])?,
+                        job["result"]["head_version"]
+                    ));
+                }
                 "queued" | "running" => tokio::time::sleep(Duration::from_millis(50)).await,
                 ended => bail!("the training job {ended}: {}", job["error"]),
             }
@@ -89,7 +96,8 @@ fn prediction(item: &Value) -> Result<Prediction> {
     Ok(Prediction {
         label: text(&item["label"])?.to_owned(),
         probability: item["probability"].as_f64().context("the answer has no probability")?,
-        nearest: nearest.and_then(|near| Some((near["label"].as_str()?.to_owned(), near["similarity"].as_f64()?))),
+        nearest: nearest
+            .and_then(|near| Some((near["label"].as_str()?.to_owned(), near["similarity"].as_f64()?))),
     })
 }
 

@@ -63,18 +63,22 @@ async fn label_and_classify(client: &Client, classes: &[ClassPhotos]) -> Result<
             client.add_examples(&class.slug, call).await?;
         }
     }
-    report::say(&format!("Labelled up to {LABELLED} photos in each of {} classes. Classifying the rest …", classes.len()));
+    report::say(&format!(
+        "Labelled up to {LABELLED} photos in each of {} classes. Classifying the rest …",
+        classes.len()
+    ));
     let prototype = classify_rest(client, classes).await?;
     let training = client.train().await?;
     report::say(&format!("Trained: {training}. Classifying again …"));
     let logistic = classify_rest(client, classes).await?;
-    let outcomes = classes.iter().zip(prototype).zip(logistic).map(|((class, prototype), logistic)| ClassOutcome {
-        class: class.slug.clone(),
-        labelled: class.labelled(LABELLED).len(),
-        prototype,
-        logistic,
-        names: class.rest(LABELLED).iter().map(|photo| photo.name.clone()).collect(),
-    });
+    let outcomes =
+        classes.iter().zip(prototype).zip(logistic).map(|((class, prototype), logistic)| ClassOutcome {
+            class: class.slug.clone(),
+            labelled: class.labelled(LABELLED).len(),
+            prototype,
+            logistic,
+            names: class.rest(LABELLED).iter().map(|photo| photo.name.clone()).collect(),
+        });
     Ok(outcomes.collect())
 }
 

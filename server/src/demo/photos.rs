@@ -65,13 +65,18 @@ pub(super) fn from_folder(folder: &Path) -> Result<Vec<ClassPhotos>> {
         for file in entries(&path)?.into_iter().filter(|file| file.is_file()) {
             let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             if Format::sniff(&bytes).is_some() {
-                let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name =
+                    file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 photos.push(Photo { name: format!("{title}/{name}"), bytes: bytes.into() });
             }
         }
         let slug = slug(&title);
         if photos.len() < 2 {
-            bail!("{} holds {} images; each class needs at least 2, better 13 or more", path.display(), photos.len());
+            bail!(
+                "{} holds {} images; each class needs at least 2, better 13 or more",
+                path.display(),
+                photos.len()
+            );
         }
         if classes.iter().any(|other| other.slug == slug) {
             bail!("two subfolders of {} are called `{slug}`", folder.display());

@@ -32,7 +32,14 @@ pub(super) fn print(outcomes: &[ClassOutcome], folder: Option<&Path>) {
         sum / outcomes.len() as f64
     };
     let (prototype, logistic) = (mean(|outcome| &outcome.prototype), mean(|outcome| &outcome.logistic));
-    println!("{:<16} {:>8} {:>10} {:>12} {:>12}", "mean accuracy", "", "", percent(prototype), percent(logistic));
+    println!(
+        "{:<16} {:>8} {:>10} {:>12} {:>12}",
+        "mean accuracy",
+        "",
+        "",
+        percent(prototype),
+        percent(logistic)
+    );
     println!("{:<16} {:>8} {:>10} {:>12}", "by chance", "", "", percent(1.0 / outcomes.len() as f64));
     println!("\nSome answers:");
     for outcome in outcomes {

@@ -27,7 +27,7 @@ pub(super) async fn request_context(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let answer = async {
         let response = next.run(request).await;
-        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        let milliseconds = started.elapsed().as_micros() as f64 / 1e3;
         let status = response.status().as_u16();
         if response.status().is_server_error() {
             tracing::warn!(status, milliseconds, "answered");
