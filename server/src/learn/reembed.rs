@@ -4,7 +4,7 @@
 use super::core::detached;
 use super::state::Change;
 use super::{LearnError, Learner};
-use crate::store::examples;
+use crate::store::{StoreError, examples};
 use bytes::Bytes;
 use dozen_fewshot::unit;
 use serde_json::json;
@@ -12,15 +12,30 @@ use std::collections::BTreeMap;
 
 impl Learner {
     /// Up to `limit` live examples that have an image but no vector of the current encoder (after a change of encoder).
+    ///
+    /// One damaged image does not keep the others waiting: it is logged and passed over.
     pub async fn pending_embeddings(&self, limit: usize) -> Result<Vec<(String, Bytes)>, LearnError> {
         let core = self.core();
-        let rows = {
-            let mut reader = core.store.read().await?;
-            examples::pending(&mut reader, core.store.encoder, limit).await?
-        };
-        let mut pending = Vec::with_capacity(rows.len());
-        for (id, content_hash) in rows {
-            pending.push((id, core.store.read_blob(content_hash).await?));
+        let mut pending = Vec::new();
+        let mut last = 0;
+        while pending.len() < limit {
+            let rows = {
+                let mut reader = core.store.read().await?;
+                examples::pending(&mut reader, core.store.encoder, last, limit - pending.len()).await?
+            };
+            if rows.is_empty() {
+                break;
+            }
+            for (key, id, content_hash) in rows {
+                last = key;
+                match core.store.read_blob(content_hash).await {
+                    Ok(bytes) => pending.push((id, bytes)),
+                    Err(error @ StoreError::Damaged(_)) => {
+                        tracing::error!(example = id, %error, "an example cannot be embedded again");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         Ok(pending)
     }

@@ -185,19 +185,23 @@ pub(crate) async fn set_vector(
     Ok(())
 }
 
-/// Id and content hash of live examples that have an image but no vector of this encoder, over all collections.
+/// Key, id and content hash of live examples after a key that have an image but no vector of this encoder, over all
+/// collections.
 pub(crate) async fn pending(
     connection: &mut SqliteConnection,
     encoder: i64,
+    after: i64,
     limit: usize,
-) -> Result<Vec<(String, String)>, StoreError> {
+) -> Result<Vec<(i64, String, String)>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT example.id, example.content_hash FROM example
+        "SELECT example.key, example.id, example.content_hash FROM example
          LEFT JOIN embedding ON embedding.example_key = example.key AND embedding.encoder_key = $1
-         WHERE example.deleted_at IS NULL AND example.media_type IS NOT NULL AND embedding.example_key IS NULL
-         ORDER BY example.key LIMIT $2",
+         WHERE example.key > $2 AND example.deleted_at IS NULL AND example.media_type IS NOT NULL
+             AND embedding.example_key IS NULL
+         ORDER BY example.key LIMIT $3",
     )
     .bind(encoder)
+    .bind(after)
     .bind(limit as i64)
     .fetch_all(connection)
     .await?)

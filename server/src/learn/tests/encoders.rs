@@ -80,3 +80,22 @@ async fn bad_vectors_are_refused_whole() {
     assert!(matches!(learner.set_embeddings(vectors).await, Err(LearnError::Vector(_))));
     assert_eq!(learner.pending_embeddings(100).await.unwrap().len(), 9);
 }
+
+#[tokio::test]
+async fn a_damaged_image_does_not_keep_the_others_waiting() {
+    let place = Place::new();
+    let learner = three_classes(&place).await;
+    learner.close().await;
+    let learner = place.try_open("encoder-2").await.unwrap();
+    let first: Vec<String> =
+        learner.pending_embeddings(2).await.unwrap().into_iter().map(|(id, _)| id).collect();
+    for file in place.image_files() {
+        if matches!(std::fs::read(&file).unwrap().as_slice(), b"daisy 0" | b"daisy 1") {
+            std::fs::write(file, b"damaged").unwrap();
+        }
+    }
+    let pending = learner.pending_embeddings(2).await.unwrap();
+    assert_eq!(pending.len(), 2);
+    assert!(pending.iter().all(|(id, _)| !first.contains(id)));
+    assert_eq!(learner.pending_embeddings(100).await.unwrap().len(), 7);
+}
