@@ -81,7 +81,7 @@ impl Encoder {
         let preprocessor = Preprocessor::from_json(&files.preprocessor)?;
         let device = device.open();
         let parameters = load_safetensors(&files.weights, &device)?;
-        let vit = Vit::with_kernels(&config.vit, &parameters, Kernels::default())?;
+        let vit = Vit::with_kernels(&config.vit, &parameters, Kernels::Fused)?;
         let image_size = preprocessor.crop_size() as usize;
         let grid = image_size / config.vit.patch_size;
         if grid == 0 {

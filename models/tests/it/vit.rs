@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use dozen_models::checkpoint::{self, ModelConfig};
-use dozen_models::vit::Vit;
+use dozen_models::vit::{Kernels, Vit};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,12 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/vit")
 }
 
-fn load(case: &str, weights: &str) -> Vit {
+fn load(case: &str, weights: &str, kernels: Kernels) -> Vit {
     let folder = fixtures().join(case);
     let config =
         ModelConfig::from_json(&std::fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
     let parameters = checkpoint::load(&folder.join(weights), &Device::Cpu).unwrap();
-    Vit::new(&config.vit, &parameters).unwrap()
+    Vit::with_kernels(&config.vit, &parameters, kernels).unwrap()
 }
 
 fn expected(case: &str) -> HashMap<String, Tensor> {
@@ -43,7 +43,9 @@ fn assert_agreement(vit: &Vit, expected: &HashMap<String, Tensor>, sizes: &[usiz
 #[test]
 fn hidden_states_agree_at_native_and_other_sizes() {
     for (case, sizes) in [("plain", &[32][..]), ("odd", &[26]), ("interpolated", &[12, 20, 40])] {
-        assert_agreement(&load(case, "model.safetensors"), &expected(case), sizes);
+        for kernels in [Kernels::Reference, Kernels::Fused] {
+            assert_agreement(&load(case, "model.safetensors", kernels), &expected(case), sizes);
+        }
     }
 }
 
@@ -53,7 +55,7 @@ fn every_way_of_storing_the_model_gives_the_same_hidden_states() {
     for weights in
         ["model.safetensors", "facebook.pth.tar", "pytorch_model.bin", "prefixed/model.safetensors"]
     {
-        assert_agreement(&load("plain", weights), &expected, &[32]);
+        assert_agreement(&load("plain", weights, Kernels::Reference), &expected, &[32]);
     }
 }
 
