@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// BatchNorm subtracts the mean of its input, so the biases before it move nothing.
+/// BatchNorm subtracts the mean of its input, so constants added before it move nothing: the biases of the two linear
+/// layers, and what the first of them makes of the final norm's bias.
 fn is_cancelled(name: &str) -> bool {
-    ["fc.fc1.bias", "fc.fc2.bias"].contains(&name)
+    ["norm.bias", "fc.fc1.bias", "fc.fc2.bias"].contains(&name)
 }
 
 fn agree_with_finite_differences(config: MsnConfig) {
