@@ -192,7 +192,10 @@ impl Config {
         let (low_sigma, high_sigma) = distortion.blur_sigma;
         let optimisation = &self.optimisation;
         let rules = [
-            (views.random_views + views.focal_views > 0, "views: at least one random or focal view is needed"),
+            (
+                views.random_views + views.focal_views > 0,
+                "views: at least one random or focal view is needed",
+            ),
             (is_range(views.random_area), "views.random_area must be two shares, 0 < low <= high <= 1"),
             (is_range(views.focal_area), "views.focal_area must be two shares, 0 < low <= high <= 1"),
             ((0.0..1.0).contains(&views.patch_drop), "views.patch_drop must lie in 0..1"),
@@ -237,7 +240,10 @@ impl Config {
                 self.loss.temperature > 0.0 && self.loss.start_sharpen > 0.0 && self.loss.final_sharpen > 0.0,
                 "loss: temperature and sharpening must be positive",
             ),
-            (optimisation.batch_size > 1, "optimisation.batch_size must be at least 2: BatchNorm needs a spread"),
+            (
+                optimisation.batch_size > 1,
+                "optimisation.batch_size must be at least 2: BatchNorm needs a spread",
+            ),
             (optimisation.learning_rate > 0.0, "optimisation.learning_rate must be positive"),
             (
                 is_share(optimisation.start_momentum) && is_share(optimisation.final_momentum),
@@ -314,7 +320,10 @@ mod tests {
     fn overrides_take_effect_and_are_checked() {
         let set = |assignment: &str| Config::parse(SHIPPED, &[assignment.into()]);
         assert_eq!(set("optimisation.batch_size=8").unwrap().optimisation.batch_size, 8);
-        assert_eq!(set("views.distortion.blur_sigma=[0.5, 1.0]").unwrap().views.distortion.blur_sigma, (0.5, 1.0));
+        assert_eq!(
+            set("views.distortion.blur_sigma=[0.5, 1.0]").unwrap().views.distortion.blur_sigma,
+            (0.5, 1.0)
+        );
         assert!(set("optimisation.batch_size").unwrap_err().contains("section.key=value"));
         assert!(set("optimization.batch_size=8").unwrap_err().contains("optimization"));
         assert!(set("views.random_size=65").unwrap_err().contains("multiple"));
@@ -325,8 +334,12 @@ mod tests {
     #[test]
     fn conflicts_name_the_keys_that_matter() {
         let config = Config::parse(SHIPPED, &[]).unwrap();
-        let other = Config::parse(SHIPPED, &["run.log_steps=99".into(), "loss.memax_weight=1.5".into()]).unwrap();
-        assert_eq!(config.conflicts(&other), [format!("loss.memax_weight: {:?} here, 1.5 there", config.loss.memax_weight)]);
+        let other =
+            Config::parse(SHIPPED, &["run.log_steps=99".into(), "loss.memax_weight=1.5".into()]).unwrap();
+        assert_eq!(
+            config.conflicts(&other),
+            [format!("loss.memax_weight: {:?} here, 1.5 there", config.loss.memax_weight)]
+        );
         assert!(config.conflicts(&config).is_empty());
     }
 }

@@ -102,7 +102,8 @@ fn split_at_archive(path: &Path) -> Result<(PathBuf, String), Error> {
 }
 
 fn in_folder(root: &Path) -> Result<Vec<(Item, Location)>, Error> {
-    let root_name = root.canonicalize().ok().and_then(|full| Some(full.file_name()?.to_string_lossy().into_owned()));
+    let root_name =
+        root.canonicalize().ok().and_then(|full| Some(full.file_name()?.to_string_lossy().into_owned()));
     let root_name = root_name.unwrap_or_default();
     let mut items = Vec::new();
     let mut folders = vec![root.to_owned()];

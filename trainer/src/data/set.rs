@@ -57,7 +57,8 @@ impl ImageSet {
         let budget = options.memory_mib << 20;
         let (items, locations): (Vec<_>, Vec<_>) = find(paths, budget)?.into_iter().unzip();
         let shrink_short_side = options.shrink_short_side;
-        let mut set = Self { items, pictures: Pictures::Encoded(Vec::new()), skipped: Vec::new(), shrink_short_side };
+        let mut set =
+            Self { items, pictures: Pictures::Encoded(Vec::new()), skipped: Vec::new(), shrink_short_side };
         let decoded = match set.estimated_bytes(&locations) {
             estimate if estimate <= budget => set.decode_all(&locations, budget),
             _ => None,
@@ -109,7 +110,11 @@ impl ImageSet {
 
     /// The picture at `position`, or, where it cannot be read, the next one that can. Each unreadable picture is
     /// handed to `report`.
-    pub fn image_or_next(&self, position: usize, report: impl Fn(Skipped)) -> Result<Cow<'_, RgbImage>, Error> {
+    pub fn image_or_next(
+        &self,
+        position: usize,
+        report: impl Fn(Skipped),
+    ) -> Result<Cow<'_, RgbImage>, Error> {
         for offset in 0..self.len() {
             match self.image((position + offset) % self.len()) {
                 Ok(image) => return Ok(image),

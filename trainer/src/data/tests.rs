@@ -106,7 +106,9 @@ fn a_path_through_an_archive_takes_a_part_of_it() {
     let set = open(archive.join("train"), &ROOMY).unwrap();
     assert_eq!(set.len(), 4, "`training` is not below `train`");
     assert_eq!(items(&open(archive.join("train/dog"), &ROOMY).unwrap())[0], ("train/dog/b.jpg", "dog"));
-    let Err(Error::NoImages { .. }) = open(archive.join("test"), &ROOMY) else { panic!("there is no `test`") };
+    let Err(Error::NoImages { .. }) = open(archive.join("test"), &ROOMY) else {
+        panic!("there is no `test`")
+    };
 }
 
 #[test]
@@ -124,7 +126,10 @@ fn unreadable_pictures_are_skipped_and_named() {
     );
     let set = open(root.path().to_owned(), &ROOMY).unwrap();
     assert_eq!(set.items().iter().map(|item| item.name.as_str()).collect::<Vec<_>>(), ["a.png", "d.png"]);
-    assert_eq!(set.skipped().iter().map(|skipped| skipped.name.as_str()).collect::<Vec<_>>(), ["b.png", "c.jpg"]);
+    assert_eq!(
+        set.skipped().iter().map(|skipped| skipped.name.as_str()).collect::<Vec<_>>(),
+        ["b.png", "c.jpg"]
+    );
     assert!(set.skipped()[1].reason.contains("not a JPEG"), "{}", set.skipped()[1].reason);
 
     // Decoded when asked for, a batch takes the next readable one instead.

@@ -82,7 +82,11 @@ fn file_name(name: &str) -> &str {
 }
 
 /// A line names an image by its path or by the end of it (`class/file.jpg` or `file.jpg`).
-fn resolve(features: &Features, by_file: &HashMap<&str, Vec<usize>>, list: &str) -> Result<Vec<usize>, Error> {
+fn resolve(
+    features: &Features,
+    by_file: &HashMap<&str, Vec<usize>>,
+    list: &str,
+) -> Result<Vec<usize>, Error> {
     let mut positions = Vec::new();
     for line in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let ends_with = |name: &str| {
@@ -95,7 +99,8 @@ fn resolve(features: &Features, by_file: &HashMap<&str, Vec<usize>>, list: &str)
             [position] => positions.push(position),
             [] => return Err(Error::Evaluation(format!("`{line}` of the list is not among the images"))),
             [..] => {
-                let reason = format!("`{line}` of the list names {} images; give more of its path", matching.len());
+                let reason =
+                    format!("`{line}` of the list names {} images; give more of its path", matching.len());
                 return Err(Error::Evaluation(reason));
             }
         }
@@ -108,7 +113,8 @@ mod tests {
     use super::*;
 
     fn features() -> Features {
-        let names: Vec<String> = ["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/4.png"].map(String::from).to_vec();
+        let names: Vec<String> =
+            ["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/4.png"].map(String::from).to_vec();
         Features {
             labels: vec![0, 0, 0, 1, 1, 1],
             classes: vec!["a".into(), "b".into()],

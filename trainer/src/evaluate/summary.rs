@@ -116,7 +116,13 @@ mod tests {
 
     #[test]
     fn the_table_says_what_it_shows() {
-        let rows = vec![Row { head: HeadKind::Logistic, shots: Some(5), splits: 20, accuracy: 0.6789, interval: Some(0.0123) }];
+        let rows = vec![Row {
+            head: HeadKind::Logistic,
+            shots: Some(5),
+            splits: 20,
+            accuracy: 0.6789,
+            interval: Some(0.0123),
+        }];
         let report = LowShotReport { model: "tiny".into(), images: 90, classes: 3, l2: 0.0025, rows };
         let table = report.to_markdown();
         assert!(table.starts_with("tiny: 90 images, 3 classes"));

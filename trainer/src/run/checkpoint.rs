@@ -58,7 +58,8 @@ impl Checkpoint {
     /// Writes to `dir`, replacing the newest checkpoint only when the new one is safely on disk.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
         let (newest, partial) = (dir.join(FILE), dir.join(PARTIAL_FILE));
-        let progress = serde_json::to_string(&self.progress).map_err(|error| Error::checkpoint(&newest, &error))?;
+        let progress =
+            serde_json::to_string(&self.progress).map_err(|error| Error::checkpoint(&newest, &error))?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), progress)]);
         // Copied to the CPU here, where failing is an error; the serialiser could only panic.
         let on_cpu: Vec<(&String, Tensor)> = self
@@ -84,9 +85,11 @@ impl Checkpoint {
     /// Reads one file.
     pub fn load(path: &Path, device: &Device) -> Result<Self, Error> {
         let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| Error::checkpoint(path, &error))?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| Error::checkpoint(path, &error))?;
         let progress = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
-        let progress = progress.ok_or_else(|| Error::checkpoint(path, &"it is not a checkpoint of dozen-train"))?;
+        let progress =
+            progress.ok_or_else(|| Error::checkpoint(path, &"it is not a checkpoint of dozen-train"))?;
         let progress: Progress =
             serde_json::from_str(progress).map_err(|error| Error::checkpoint(path, &error))?;
         if progress.format != FORMAT {

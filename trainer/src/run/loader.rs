@@ -59,8 +59,7 @@ impl Loader {
             .build()
             .map_err(|error| failed(&error))?;
         let unreadable = Arc::default();
-        let worker =
-            Worker { set, config: config.clone(), order, pool, unreadable: Arc::clone(&unreadable) };
+        let worker = Worker { set, config: config.clone(), order, pool, unreadable: Arc::clone(&unreadable) };
         // One batch waits in the channel while the next is being made.
         let (sender, batches) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -151,7 +150,10 @@ impl Worker {
 type Output<'a> = (&'a ViewRecipe<'a>, &'a mut [f32]);
 
 /// Cuts view-major buffers into the outputs of each image, in the order of the buffers.
-fn per_image<'a>(buffers: [(&'a mut Vec<f32>, &'a ViewRecipe<'a>); 3], images: usize) -> Vec<Vec<Output<'a>>> {
+fn per_image<'a>(
+    buffers: [(&'a mut Vec<f32>, &'a ViewRecipe<'a>); 3],
+    images: usize,
+) -> Vec<Vec<Output<'a>>> {
     let mut outputs: Vec<Vec<Output<'a>>> = (0..images).map(|_| Vec::new()).collect();
     for (buffer, recipe) in buffers {
         for (row, out) in buffer.chunks_exact_mut(3 * recipe.size * recipe.size).enumerate() {

@@ -172,7 +172,17 @@ impl<'a> Run<'a> {
             std::fs::write(&path, config.to_toml()?).map_err(|source| Error::Io { path, source })?;
         }
         let schedules = config.schedules(steps_per_epoch);
-        Ok(Self { config, out, device, images, steps_per_epoch, schedules, msn, log: Log::open(out, step)?, step })
+        Ok(Self {
+            config,
+            out,
+            device,
+            images,
+            steps_per_epoch,
+            schedules,
+            msn,
+            log: Log::open(out, step)?,
+            step,
+        })
     }
 
     fn step(&mut self, batch: ViewBatch) -> Result<(StepReport, Rates), Error> {
@@ -193,7 +203,8 @@ impl<'a> Run<'a> {
             let rows = values.len() / (3 * size * size);
             Tensor::from_vec(values, (rows, 3, size, size), self.device)
         };
-        let optional = |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
+        let optional =
+            |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
         Ok(Views {
             target: tensor(batch.target, views.random_size)?,
             random: optional(batch.random, views.random_size)?,

@@ -21,7 +21,8 @@ fn pillow(operation: &str) -> (RgbImage, Vec<(Value, Vec<u8>)>) {
         height: fixture["height"].as_u64().unwrap() as u32,
         pixels: bytes(&fixture["pixels"]),
     };
-    let cases: Vec<_> = fixture["cases"].as_array().unwrap().iter().filter(|case| case["operation"] == operation).collect();
+    let cases: Vec<_> =
+        fixture["cases"].as_array().unwrap().iter().filter(|case| case["operation"] == operation).collect();
     assert!(!cases.is_empty());
     (image, cases.into_iter().map(|case| (case["argument"].clone(), bytes(&case["pixels"]))).collect())
 }
@@ -121,7 +122,8 @@ fn probabilities_of_one_and_zero_are_certain() {
     assert_eq!(mirrored, plain);
 
     let grey = render(&Distortion { grey_probability: 1.0, ..off.clone() }, (0.5, 0.5), 0);
-    let level = |plane: usize, at: usize| ((grey[plane * 256 + at] * STD[plane] + MEAN[plane]) * 255.0).round();
+    let level =
+        |plane: usize, at: usize| ((grey[plane * 256 + at] * STD[plane] + MEAN[plane]) * 255.0).round();
     assert!((0..256).all(|at| level(0, at) == level(1, at) && level(1, at) == level(2, at)));
     assert_ne!(render(&Distortion { jitter_probability: 1.0, ..off.clone() }, (0.5, 0.5), 0), plain);
     assert_ne!(render(&Distortion { blur_probability: 1.0, ..off }, (0.5, 0.5), 0), plain);

@@ -23,12 +23,23 @@ fn path(path: &Path) -> &str {
 #[test]
 fn pretrain_resume_export_and_evaluate() {
     let root = tempfile::tempdir().unwrap();
-    let (pictures, run, model) = (root.path().join("pictures"), root.path().join("run"), root.path().join("tiny"));
+    let (pictures, run, model) =
+        (root.path().join("pictures"), root.path().join("run"), root.path().join("tiny"));
     micro::write_pictures(&pictures, 10);
     std::fs::write(pictures.join("sky/broken.png"), b"broken").unwrap();
     let config = micro::config_path();
     let train = |more: &[&str]| {
-        let base = ["pretrain", "--config", path(&config), "--data", path(&pictures), "--out", path(&run), "--device", "cpu"];
+        let base = [
+            "pretrain",
+            "--config",
+            path(&config),
+            "--data",
+            path(&pictures),
+            "--out",
+            path(&run),
+            "--device",
+            "cpu",
+        ];
         dozen_train(&[&base, more].concat())
     };
 
@@ -47,7 +58,8 @@ fn pretrain_resume_export_and_evaluate() {
     assert!(output.status.success() && String::from_utf8(output.stderr).unwrap().contains("finished"));
 
     let checkpoint = run.join("checkpoint.safetensors");
-    let (_, said) = succeed(&["export", "--checkpoint", path(&checkpoint), "--out", path(&model), "--dtype", "f16"]);
+    let (_, said) =
+        succeed(&["export", "--checkpoint", path(&checkpoint), "--out", path(&model), "--dtype", "f16"]);
     assert!(said.contains("after 3.0 epochs"), "{said}");
     let manifest = std::fs::read_to_string(model.join("preprocessor_config.json")).unwrap();
     assert!(manifest.contains("16"), "{manifest}");
@@ -55,9 +67,23 @@ fn pretrain_resume_export_and_evaluate() {
     let json = root.path().join("result.json");
     let untrained = format!("untrained:{}", path(&config));
     for model in [path(&model), &untrained, "raw-pixels"] {
-        let arguments = ["eval", "low-shot", "--model", model, "--data", path(&pictures), "--shots", "1,3", "--draws", "3"];
+        let arguments = [
+            "eval",
+            "low-shot",
+            "--model",
+            model,
+            "--data",
+            path(&pictures),
+            "--shots",
+            "1,3",
+            "--draws",
+            "3",
+        ];
         let (printed, _) = succeed(&[&arguments[..], &["--json", path(&json), "--markdown"]].concat());
-        assert!(printed.contains("| prototype | 1 |") && printed.contains("| logistic, λ = 0.0025 | 3 |"), "{printed}");
+        assert!(
+            printed.contains("| prototype | 1 |") && printed.contains("| logistic, λ = 0.0025 | 3 |"),
+            "{printed}"
+        );
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
         assert_eq!((report["images"].as_u64(), report["classes"].as_u64()), (Some(30), Some(3)));
         let accuracy = report["rows"][2]["accuracy"].as_f64().unwrap();
@@ -97,11 +123,17 @@ fn mistakes_are_named() {
         String::from_utf8(output.stderr).unwrap()
     };
     let config = micro::config_path();
-    let base = ["pretrain", "--config", path(&config), "--data", path(root.path()), "--out", path(root.path())];
+    let base =
+        ["pretrain", "--config", path(&config), "--data", path(root.path()), "--out", path(root.path())];
     assert!(complain(&base).contains("no .jpg"));
     assert!(complain(&[&base[..], &["--set", "loss.lamda=1"]].concat()).contains("lamda"));
     let absent = root.path().join("absent.toml");
-    assert!(complain(&["pretrain", "--config", path(&absent), "--data", ".", "--out", "x"]).contains("absent.toml"));
+    assert!(
+        complain(&["pretrain", "--config", path(&absent), "--data", ".", "--out", "x"])
+            .contains("absent.toml")
+    );
     let model = root.path().join("no-model");
-    assert!(!complain(&["eval", "low-shot", "--model", path(&model), "--data", path(root.path())]).is_empty());
+    assert!(
+        !complain(&["eval", "low-shot", "--model", path(&model), "--data", path(root.path())]).is_empty()
+    );
 }

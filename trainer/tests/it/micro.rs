@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Colours of the three classes.
-const CLASSES: [(&str, [u8; 3]); 3] = [("grass", [40, 160, 40]), ("sky", [60, 110, 220]), ("brick", [180, 60, 40])];
+const CLASSES: [(&str, [u8; 3]); 3] =
+    [("grass", [40, 160, 40]), ("sky", [60, 110, 220]), ("brick", [180, 60, 40])];
 
-pub fn config_path() -> PathBuf {
+pub(crate) fn config_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/micro.toml")
 }
 
-pub fn config(overrides: &[&str]) -> Config {
+pub(crate) fn config(overrides: &[&str]) -> Config {
     let overrides: Vec<String> = overrides.iter().map(|one| (*one).to_owned()).collect();
     Config::read(&config_path(), &overrides).unwrap()
 }
 
 /// Writes `per_class` pictures of each class, told apart by colour, as class folders below `root`.
-pub fn write_pictures(root: &Path, per_class: u32) {
+pub(crate) fn write_pictures(root: &Path, per_class: u32) {
     for (class, colour) in CLASSES {
         let folder = root.join(class);
         std::fs::create_dir_all(&folder).unwrap();
@@ -34,7 +35,7 @@ pub fn write_pictures(root: &Path, per_class: u32) {
 }
 
 /// 24 pictures: three steps per epoch of the micro configuration.
-pub fn pictures(root: &Path, config: &Config) -> Arc<ImageSet> {
+pub(crate) fn pictures(root: &Path, config: &Config) -> Arc<ImageSet> {
     write_pictures(root, 8);
     Arc::new(ImageSet::open(&[root.to_owned()], &config.data).unwrap())
 }

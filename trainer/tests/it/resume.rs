@@ -12,7 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs until the end or, where given, until `stop_at` steps are taken.
-fn train(config: &Config, set: &Arc<ImageSet>, out: &Path, start: Start, stop_at: Option<usize>) -> Result<Outcome, Error> {
+fn train(
+    config: &Config,
+    set: &Arc<ImageSet>,
+    out: &Path,
+    start: Start,
+    stop_at: Option<usize>,
+) -> Result<Outcome, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let options = RunOptions { out: out.to_owned(), start, time_limit: None, stop: Arc::clone(&stop) };
     pretrain(config, set, &Device::Cpu, &options, &mut |event| {
