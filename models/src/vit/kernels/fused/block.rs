@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// Parameters per block: weight and bias of norm1, qkv, proj, norm2, fc1, fc2, in this order.
-const PARAMETERS: usize = 12;
+pub(super) const PARAMETERS: usize = 12;
 
 /// `x` `[B, T, D]` and the block's parameters, flattened and concatenated, to `y` `[B, T, D]`.
 pub(super) struct Block {

@@ -4,8 +4,8 @@
 //! softmax and GELU out in a dozen passes over memory each. These share the rows out among rayon's threads, call the
 //! `gemm` crate for matrix products, and repeat bit for bit whatever the number of threads (see [`partition`]).
 //!
-//! Each function answers `None` where it does not apply (another device or element type): the caller then takes the
-//! reference composition.
+//! Each function answers `None` where it does not apply (another device or element type, shapes that do not fit): the
+//! caller then takes the reference composition, which runs everywhere and names what is wrong with a shape.
 
 mod attention;
 mod block;
@@ -20,13 +20,15 @@ mod tests;
 mod vector;
 
 use super::BlockParameters;
+use block::PARAMETERS;
 use candle_core::{Result, Tensor};
 use std::sync::OnceLock;
 use storage::supported;
 
 /// LayerNorm over the last dimension.
 pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Option<Tensor>> {
-    if !supported(&[x, weight, bias]) {
+    let width = x.dims().last();
+    if !supported(&[x, weight, bias]) || weight.dims().first() != width || bias.dims() != weight.dims() {
         return Ok(None);
     }
     let operation = layer_norm::LayerNorm { eps: eps as f32 };
@@ -35,7 +37,8 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
 
 /// `x·weightᵀ + bias` over the last dimension, `weight` being `[out, in]`.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Option<Tensor>> {
-    if !supported(&[x, weight, bias]) {
+    let (out, width) = weight.dims2()?;
+    if !supported(&[x, weight, bias]) || x.dims().last() != Some(&width) || bias.dims() != [out] {
         return Ok(None);
     }
     let operation = linear::Linear { differentiate_input: x.track_op() };
@@ -52,10 +55,10 @@ pub(super) fn gelu(x: &Tensor) -> Result<Option<Tensor>> {
 
 /// Multi-head self-attention: packed `[B, T, 3·D]` to `[B, T, D]`.
 pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Option<Tensor>> {
-    if !supported(&[qkv]) {
+    let (_, tokens, packed) = qkv.dims3()?;
+    if !supported(&[qkv]) || packed % (3 * heads) != 0 {
         return Ok(None);
     }
-    let (_, tokens, packed) = qkv.dims3()?;
     let operation = attention::Attention { tokens, width: packed / 3, heads };
     qkv.contiguous()?.apply_op1(operation).map(Some)
 }
@@ -69,16 +72,33 @@ pub(super) fn block(
 ) -> Result<Option<Tensor>> {
     let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = parameters;
     let parameters = [norm1, qkv, projection, norm2, fc1, fc2].map(|affine| [&affine.weight, &affine.bias]);
-    if !supported(&[x]) || !supported(parameters.as_flattened()) {
+    let parameters = parameters.as_flattened();
+    let (_, tokens, width) = x.dims3()?;
+    let hidden = fc1.bias.elem_count();
+    let shapes: [&[usize]; PARAMETERS] = [
+        &[width],
+        &[width],
+        &[3 * width, width],
+        &[3 * width],
+        &[width, width],
+        &[width],
+        &[width],
+        &[width],
+        &[hidden, width],
+        &[hidden],
+        &[width, hidden],
+        &[width],
+    ];
+    let fit =
+        width % heads == 0 && parameters.iter().zip(shapes).all(|(tensor, shape)| tensor.dims() == shape);
+    if !fit || !supported(&[x]) || !supported(parameters) {
         return Ok(None);
     }
-    let (_, tokens, width) = x.dims3()?;
-    let flat: Vec<_> =
-        parameters.as_flattened().iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
+    let flat: Vec<_> = parameters.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
     let flat = Tensor::cat(&flat, 0)?;
     let operation = block::Block {
         attention: attention::Attention { tokens, width, heads },
-        hidden: fc1.bias.elem_count(),
+        hidden,
         eps: eps as f32,
         keep_activations: x.track_op() || flat.track_op(),
         kept: OnceLock::new(),

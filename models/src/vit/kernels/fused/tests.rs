@@ -291,3 +291,15 @@ fn vit_agrees() {
         });
     }
 }
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let (x, weight, bias) = (random(1, &[4, 8]), random(2, &[3, 7]), random(3, &[3]));
+    assert!(Kernels::Fused.linear(&x, &weight, &bias).is_err());
+    assert!(Kernels::Fused.layer_norm(&x, &bias, &bias, 1e-6).is_err());
+    let qkv = random(4, &[2, 5, 24]);
+    assert!(Kernels::Fused.attention(&qkv, 3).is_err());
+    let variables = block_variables(2, 3, 16, 20);
+    let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+    assert!(Kernels::Fused.block(&tensors[0], &parameters(&tensors[1..]), 3, 1e-6).is_err());
+}
