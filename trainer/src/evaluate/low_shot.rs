@@ -114,7 +114,7 @@ mod tests {
         let split = Split { labelled: vec![0, 1], queries: vec![2, 3, 4, 5] };
         for head in [HeadKind::Prototype, HeadKind::Logistic] {
             let balanced = accuracy(&features, &split, head, 0.01).unwrap();
-            assert!((balanced - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12, "{head:?}: {balanced}");
+            assert!((balanced - f64::midpoint(1.0 / 3.0, 1.0)).abs() < 1e-12, "{head:?}: {balanced}");
         }
     }
 }

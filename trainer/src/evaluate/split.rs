@@ -50,12 +50,11 @@ pub fn drawn_splits(features: &Features, shots: usize, draws: usize, seed: u64) 
 pub fn listed_split(features: &Features, labelled: &str, queries: Option<&str>) -> Result<Split, Error> {
     let by_file = positions_by_file(features);
     let labelled = resolve(features, &by_file, labelled)?;
-    let queries = match queries {
-        Some(list) => resolve(features, &by_file, list)?,
-        None => {
-            let taken: HashSet<usize> = labelled.iter().copied().collect();
-            (0..features.names.len()).filter(|position| !taken.contains(position)).collect()
-        }
+    let queries = if let Some(list) = queries {
+        resolve(features, &by_file, list)?
+    } else {
+        let taken: HashSet<usize> = labelled.iter().copied().collect();
+        (0..features.names.len()).filter(|position| !taken.contains(position)).collect()
     };
     if labelled.is_empty() || queries.is_empty() {
         return Err(Error::Evaluation("the lists leave no labelled images or no queries".into()));

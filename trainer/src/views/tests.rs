@@ -123,7 +123,7 @@ fn probabilities_of_one_and_zero_are_certain() {
 
     let grey = render(&Distortion { grey_probability: 1.0, ..off.clone() }, (0.5, 0.5), 0);
     let level =
-        |plane: usize, at: usize| ((grey[plane * 256 + at] * STD[plane] + MEAN[plane]) * 255.0).round();
+        |plane: usize, at: usize| ((grey[plane * 256 + at] * STD[plane] + MEAN[plane]) * 255.0).round() as u8;
     assert!((0..256).all(|at| level(0, at) == level(1, at) && level(1, at) == level(2, at)));
     assert_ne!(render(&Distortion { jitter_probability: 1.0, ..off.clone() }, (0.5, 0.5), 0), plain);
     assert_ne!(render(&Distortion { blur_probability: 1.0, ..off }, (0.5, 0.5), 0), plain);
