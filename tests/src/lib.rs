@@ -15,13 +15,13 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// One of the workspace's programs, built by `cargo xtask test` (or `cargo build`) beside this test's own binary.
+/// One of the workspace's programs, built by `cargo test --workspace` beside this test's own binary.
 ///
 /// # Panics
 /// When it has not been built.
 pub fn program(name: &str) -> Command {
     let own = std::env::current_exe().unwrap_or_default();
     let path = own.ancestors().nth(2).map(|profile| profile.join(name)).unwrap_or_default();
-    assert!(path.exists(), "{} is missing: run `cargo build -p dozen -p dozen-trainer` first", path.display());
+    assert!(path.exists(), "{} is missing: run `cargo test --workspace`", path.display());
     Command::new(path)
 }

@@ -23,6 +23,8 @@ pub(crate) fn all() -> Result<()> {
         run_cargo(&["build", "--locked", "--package", "dozen", "--package", "dozen-trainer"])
     })?;
     step("CUDA build", cuda::check_if_possible)?;
+    // Builds the programs too, before any test runs: the black-box suites start them. A build of their own would unify features
+    // differently and compile every dependency twice.
     step("tests", || run_cargo(&["test", "--locked", "--workspace"]))?;
     println!("all checks passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
