@@ -73,27 +73,28 @@ pub(super) fn multiply_add(destination: MatrixMut, left: Matrix, right: Matrix) 
 }
 
 fn product(destination: MatrixMut, accumulate: bool, scale: f32, left: Matrix, right: Matrix) {
+    let MatrixMut { data, rows, columns, row_stride } = destination;
     assert!(
-        left.rows == destination.rows && right.columns == destination.columns && left.columns == right.rows,
+        left.rows == rows && right.columns == columns && left.columns == right.rows,
         "matrix product of {}x{} and {}x{} into {}x{}",
         left.rows,
         left.columns,
         right.rows,
         right.columns,
-        destination.rows,
-        destination.columns,
+        rows,
+        columns,
     );
     #[expect(unsafe_code, reason = "the gemm crate takes raw pointers")]
     // SAFETY: the constructors checked that the last element of each matrix lies within its slice, the shapes agree,
     // the destination is borrowed mutably (so it overlaps neither operand), and its rows do not overlap.
     unsafe {
         gemm::gemm(
-            destination.rows,
-            destination.columns,
+            rows,
+            columns,
             left.columns,
-            destination.data.as_mut_ptr(),
+            data.as_mut_ptr(),
             1,
-            destination.row_stride as isize,
+            row_stride as isize,
             accumulate,
             left.data.as_ptr(),
             left.column_stride as isize,

@@ -206,7 +206,7 @@ fn block_agrees() {
 fn block_without_variables_gives_the_same_values() {
     let variables = block_variables(9, 17, 32, 128);
     let tracked = fused_block(&variables, 4).unwrap();
-    let frozen: Vec<Tensor> = variables.iter().map(|variable| variable.as_detached_tensor()).collect();
+    let frozen: Vec<Tensor> = variables.iter().map(Var::as_detached_tensor).collect();
     let frozen = super::block(&frozen[0], &parameters(&frozen[1..]), 4, 1e-6).unwrap().unwrap();
     assert!(!frozen.track_op());
     assert_eq!(
