@@ -36,14 +36,14 @@ impl Server {
             .expect("dozen ended before it printed its address");
         // Whatever it prints later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        let http = Client::builder().timeout(Duration::from_secs(120)).build().expect("HTTP client");
+        let http = Client::builder().timeout(Duration::from_mins(2)).build().expect("HTTP client");
         let server = Self { process, base, http };
         server.wait_until_ready();
         server
     }
 
     fn wait_until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while !self.http.get(self.url("/readyz")).send().is_ok_and(|answer| answer.status().is_success()) {
             assert!(Instant::now() < deadline, "not ready after a minute");
             std::thread::sleep(Duration::from_millis(20));
@@ -114,7 +114,7 @@ impl Server {
     /// # Panics
     /// When it does not end within a minute.
     pub fn wait_for_job(&self, id: &str) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let job = self.get(&format!("/jobs/{id}")).expect(200);
             if !matches!(job["status"].as_str(), Some("queued" | "running")) {
@@ -154,7 +154,9 @@ impl Drop for Server {
 
 /// A form with one part `image` per image.
 pub fn image_form(images: &[Vec<u8>]) -> Form {
-    images.iter().fold(Form::new(), |form, image| form.part("image", Part::bytes(image.clone()).file_name("image")))
+    images
+        .iter()
+        .fold(Form::new(), |form, image| form.part("image", Part::bytes(image.clone()).file_name("image")))
 }
 
 /// The address in a line of output, without a path.

@@ -18,10 +18,6 @@ pub(crate) fn all() -> Result<()> {
             .args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"])
             .env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    // The black-box suites start these programs.
-    step("programs", || {
-        run_cargo(&["build", "--locked", "--package", "dozen", "--package", "dozen-trainer"])
-    })?;
     step("CUDA build", cuda::check_if_possible)?;
     // Builds the programs too, before any test runs: the black-box suites start them. A build of their own would unify features
     // differently and compile every dependency twice.

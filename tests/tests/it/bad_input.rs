@@ -50,7 +50,8 @@ fn truncated_jpeg() {
         let mut image = photo("hat", 5);
         image.truncate(image.len() / 2);
         let batch = [photo("hat", 6), image];
-        let problem = server.post_images("/classes/hat/examples", &batch).expect_problem(422, "undecodable_image");
+        let problem =
+            server.post_images("/classes/hat/examples", &batch).expect_problem(422, "undecodable_image");
         assert_eq!(problem["errors"][0]["pointer"], "/images/1", "{problem}");
     });
 }
@@ -66,7 +67,9 @@ fn one_pixel_is_an_image() {
 #[test]
 fn header_of_thirty_thousand_pixels() {
     unharmed(|server| {
-        let problem = server.post_images("/embed", &[png_announcing(30_000, 30_000)]).expect_problem(413, "image_too_large");
+        let problem = server
+            .post_images("/embed", &[png_announcing(30_000, 30_000)])
+            .expect_problem(413, "image_too_large");
         assert!(problem["limit"].is_u64() && problem["actual"].is_u64(), "{problem}");
     });
 }
@@ -84,7 +87,9 @@ fn decompression_bomb() {
 #[test]
 fn wrong_content_type() {
     unharmed(|server| {
-        server.post_raw("/embed", "text/plain", photo("hat", 1)).expect_problem(415, "unsupported_media_type");
+        server
+            .post_raw("/embed", "text/plain", photo("hat", 1))
+            .expect_problem(415, "unsupported_media_type");
         // The bytes decide what an image is, not its label.
         server.post_raw("/embed", "image/png", photo("hat", 1)).expect(200);
     });
@@ -94,7 +99,8 @@ fn wrong_content_type() {
 fn a_thousand_images_in_one_call() {
     unharmed(|server| {
         let images = vec![plain_png(8, 8, [1, 2, 3]); 1_000];
-        let problem = server.post_images("/classes/hat/examples", &images).expect_problem(413, "too_many_images");
+        let problem =
+            server.post_images("/classes/hat/examples", &images).expect_problem(413, "too_many_images");
         assert_eq!(problem["actual"], 1_000, "{problem}");
         assert!(problem["limit"].as_u64().unwrap() < 1_000, "{problem}");
     });
@@ -113,14 +119,18 @@ fn unknown_class() {
 #[test]
 fn unusable_class_name() {
     unharmed(|server| {
-        server.post_images("/classes/Big%20Cat!/examples", &[photo("hat", 1)]).expect_problem(422, "invalid_name");
+        server
+            .post_images("/classes/Big%20Cat!/examples", &[photo("hat", 1)])
+            .expect_problem(422, "invalid_name");
     });
 }
 
 #[test]
 fn classify_with_no_classes() {
     unharmed(|server| {
-        server.post_images("/collections/empty/classify", &[photo("hat", 1)]).expect_problem(422, "no_examples");
+        server
+            .post_images("/collections/empty/classify", &[photo("hat", 1)])
+            .expect_problem(422, "no_examples");
     });
 }
 
@@ -166,7 +176,11 @@ fn unknown_path_and_method() {
 fn binding_beyond_loopback_needs_a_key() {
     let data = tempfile::tempdir().unwrap();
     let mut command = dozen_tests::program("dozen");
-    let output = command.args(["--hostname", "0.0.0.0", "--port", "0", "--data-dir"]).arg(data.path()).output().unwrap();
+    let output = command
+        .args(["--hostname", "0.0.0.0", "--port", "0", "--data-dir"])
+        .arg(data.path())
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(message.contains("--api-key") && message.contains("--allow-unauthenticated"), "{message}");

@@ -21,7 +21,8 @@ fn sixty_four_clients_get_the_answers_one_client_gets() {
             let answer = reply.expect(200)["data"].clone();
             assert_eq!(answer[0]["label"], alone[0]["label"]);
             // Batches of other sizes round differently.
-            let difference = answer[0]["probability"].as_f64().unwrap() - alone[0]["probability"].as_f64().unwrap();
+            let difference =
+                answer[0]["probability"].as_f64().unwrap() - alone[0]["probability"].as_f64().unwrap();
             assert!(difference.abs() < 1e-4, "{difference}");
         }
     });
@@ -33,7 +34,8 @@ fn a_full_queue_says_when_to_come_back() {
     let server = Server::start(data.path(), &["--max-queue", "8", "--max-client-batch-size", "8"]);
     let images = photos("hat", 1..=8);
     let replies: Vec<Reply> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..24).map(|_| scope.spawn(|| server.post_images("/embed", &images))).collect();
+        let clients: Vec<_> =
+            (0..24).map(|_| scope.spawn(|| server.post_images("/embed", &images))).collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     let refused: Vec<Reply> = replies.into_iter().filter(|reply| reply.status != 200).collect();

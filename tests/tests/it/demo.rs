@@ -7,7 +7,8 @@ fn on_the_shipped_photos() {
     let output = program("dozen").arg("demo").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    let mean = text.lines().find(|line| line.starts_with("mean accuracy")).unwrap_or_else(|| panic!("{text}"));
+    let mean =
+        text.lines().find(|line| line.starts_with("mean accuracy")).unwrap_or_else(|| panic!("{text}"));
     let shares: Vec<f64> = mean.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(shares.len(), 2, "{text}");
     assert!(shares.iter().all(|share| *share >= 35.0), "six classes, chance is 17 %: {text}");

@@ -1,5 +1,7 @@
 //! The real programs, driven over HTTP and from the command line.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
+
 mod bad_input;
 mod concurrency;
 mod demo;

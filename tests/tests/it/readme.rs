@@ -18,7 +18,8 @@ fn every_curl_line_succeeds_verbatim() {
     assert!(!blocks.is_empty(), "the README shows no curl line");
     for block in blocks {
         // Only the port differs, and curl is told to fail on an error status.
-        let script = block.replace("http://127.0.0.1:3000", &server.base).replace("curl ", "curl --fail-with-body ");
+        let script =
+            block.replace("http://127.0.0.1:3000", &server.base).replace("curl ", "curl --fail-with-body ");
         let output = Command::new("bash")
             .args(["-euo", "pipefail", "-c", &script])
             .current_dir(root())

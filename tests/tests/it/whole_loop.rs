@@ -23,8 +23,12 @@ fn a_dozen_labels_per_class_classify_the_rest() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
     for class in CLASSES {
-        let added = server.post_images(&format!("/classes/{class}/examples"), &photos(class, 1..=12)).expect(201);
-        assert_eq!((&added["class"], &added["added"], &added["count"]), (&class.into(), &12.into(), &12.into()));
+        let added =
+            server.post_images(&format!("/classes/{class}/examples"), &photos(class, 1..=12)).expect(201);
+        assert_eq!(
+            (&added["class"], &added["added"], &added["count"]),
+            (&class.into(), &12.into(), &12.into())
+        );
     }
     let prototype = accuracy(&server);
     assert!(prototype >= ACCURACY_FLOOR, "prototype head: {prototype:.2}");
@@ -83,7 +87,8 @@ fn deleting_and_restoring_an_example_changes_the_evidence() {
     let server = Server::start(data.path(), &[]);
     server.post_images("/classes/hat/examples", &photos("hat", 1..=2)).expect(201);
     server.post_images("/classes/shoes/examples", &photos("shoes", 1..=2)).expect(201);
-    let nearest = || server.post_images("/classify", &[photo("hat", 1)]).expect(200)["data"][0]["evidence"][0].clone();
+    let nearest =
+        || server.post_images("/classify", &[photo("hat", 1)]).expect(200)["data"][0]["evidence"][0].clone();
     let example = nearest()["example"].as_str().unwrap().to_owned();
     server.delete(&format!("/classes/hat/examples/{example}")).expect(204);
     assert_ne!(nearest()["example"], example.as_str());

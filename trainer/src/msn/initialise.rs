@@ -11,7 +11,7 @@ const STANDARD_DEVIATION: f64 = 0.02;
 /// else normal with a standard deviation of 0.02.
 pub(super) fn parameter(name: &str, shape: &[usize], rng: &mut ChaCha8Rng) -> Vec<f64> {
     let count: usize = shape.iter().product();
-    if name.ends_with(".bias") {
+    if name.rsplit('.').next() == Some("bias") {
         vec![0.0; count]
     } else if shape.len() == 1 {
         vec![1.0; count]

@@ -1,5 +1,7 @@
 //! One step and what it does to each part of the state.
 
+#![expect(clippy::float_cmp, reason = "values that were copied, or are constants, are exact")]
+
 use super::*;
 use std::collections::HashMap;
 

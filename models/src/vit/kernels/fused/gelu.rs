@@ -1,7 +1,5 @@
 //! GELU in its exact form, x·Φ(x) with Φ the normal distribution function.
 
-#![expect(clippy::inline_always, reason = "code is compiled for an instruction set only where it is inlined")]
-
 use super::storage::{output, slice, tensor, with_slices};
 use super::vector::{exp, vectorized};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
