@@ -89,7 +89,7 @@ pub struct Config {
     #[arg(long, env = "DOZEN_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 
-    /// Origin whose web pages may call, such as https://label.example, or `*`; repeat it for several
+    /// Origin whose web pages may call, such as `https://label.example`, or `*`; repeat it for several
     #[arg(
         long = "cors-allow-origin",
         env = "DOZEN_CORS_ALLOW_ORIGIN",

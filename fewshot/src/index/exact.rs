@@ -40,7 +40,7 @@ impl ExactIndex {
         self.rows.get(row * self.dimensions..(row + 1) * self.dimensions)
     }
 
-    /// Stores a vector that [`unit`] has checked.
+    /// Stores a vector that [`unit()`] has checked.
     pub(super) fn insert_unit(&mut self, id: u64, vector: &[f32]) {
         debug_assert_eq!(vector.len(), self.dimensions);
         if let Some(&row) = self.row_of.get(&id) {
@@ -57,7 +57,7 @@ impl ExactIndex {
         self.vector(id).map(|vector| kernel::dot(query, vector).clamp(-1.0, 1.0))
     }
 
-    /// [`VectorIndex::search`] for a query that [`unit`] has checked.
+    /// [`VectorIndex::search`] for a query that [`unit()`] has checked.
     pub(super) fn search_unit(&self, query: &[f32], k: usize, accept: &dyn Fn(u64) -> bool) -> Vec<Hit> {
         if k == 0 {
             return Vec::new();

@@ -1,6 +1,6 @@
 //! The image contract: bytes to a `u8` RGB crop, the same for trainer and server.
 //!
-//! [`inspect`] and [`decode`] take bytes from anywhere. What they promise, whatever the bytes say:
+//! [`inspect`] and [`decode()`] take bytes from anywhere. What they promise, whatever the bytes say:
 //!
 //! - limits are checked against the header before any pixel is decoded or memory for pixels reserved;
 //! - a truncated file is an error, never a picture with a grey lower half;

@@ -1,6 +1,6 @@
 //! The Vision Transformer: one description, several executions.
 //!
-//! [`reference`] holds the network itself. The few operations that cost time go through [`kernels`], so that faster
+//! [`mod@reference`] holds the network itself. The few operations that cost time go through [`kernels`], so that faster
 //! executions replace arithmetic without restating the architecture.
 
 mod config;
