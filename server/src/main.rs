@@ -1,7 +1,7 @@
 //! The `dozen` program: serves unless told otherwise.
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use dozen::app::{self, Running};
 use dozen::config::Config;
 use dozen::demo::{self, DemoArguments};
@@ -35,14 +35,19 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
+    match run(arguments()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "dozen: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line. Flags are accepted before and after the command: `dozen demo --model DIR` is how people write it.
+fn arguments() -> Arguments {
+    let matches = Arguments::command().mut_args(|flag| flag.global(true)).get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 #[tokio::main]

@@ -52,7 +52,7 @@ pub enum Error {
     },
     /// A resize was refused.
     #[error("resizing an image: {0}")]
-    Resize(String),
+    Resize(#[from] dozen_models::image::OutsideImage),
     /// Background threads could not be started, or ended early.
     #[error("background threads: {0}")]
     Threads(String),

@@ -17,12 +17,14 @@ mod format;
 mod limits;
 mod manifest;
 mod preprocess;
+mod resample;
 
 pub use decode::{decode, inspect};
 pub use error::ImageError;
 pub use format::Format;
 pub use limits::Limits;
 pub use preprocess::{Filter, Preprocessor, Resize};
+pub use resample::{Cut, OutsideImage, Resampler, Window};
 
 /// Interleaved 8-bit RGB.
 #[derive(Clone, PartialEq, Eq)]

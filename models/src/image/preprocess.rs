@@ -3,10 +3,8 @@
 //! Geometry is torchvision's `Resize` and `CenterCrop`, resampling Pillow's: convolution whose kernel widens when
 //! shrinking. fast_image_resize rounds its weights a little differently, which is worth one level of 255.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use super::RgbImage;
+use super::resample::{Resampler, Window};
 
 /// How an upright image becomes the encoder's square crop, and how its bytes become numbers. Read from and written as
 /// `preprocessor_config.json`.
@@ -48,15 +46,6 @@ pub enum Filter {
     Bicubic,
 }
 
-/// A rectangle of the source, in source pixels, that becomes the crop.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Window {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
-}
-
 impl Preprocessor {
     /// Side of the crop it makes.
     pub fn crop_size(&self) -> u32 {
@@ -74,7 +63,7 @@ impl Preprocessor {
         let window = self.resize.window(image.width, image.height);
         let size = self.crop_size();
         match self.filter {
-            Filter::Bilinear => resample(image, window, (size, size), FilterType::Bilinear),
+            Filter::Bilinear => resample(image, window, (size, size), Filter::Bilinear),
             Filter::Bicubic => bicubic(image, window, size),
         }
     }
@@ -131,30 +120,23 @@ fn bicubic(image: &RgbImage, window: Window, size: u32) -> RgbImage {
     let first = (window.top - reach).floor().max(0.0);
     let last = (window.top + window.height + reach).ceil().min(f64::from(image.height));
     let rows = Window { top: first, height: last - first, ..window };
-    let narrow = resample(image, rows, (size, rows.height as u32), FilterType::CatmullRom);
+    let narrow = resample(image, rows, (size, rows.height as u32), Filter::Bicubic);
     let top = window.top - first;
     let height = window.height.min(rows.height - top);
     let columns = Window { left: 0.0, top, width: f64::from(size), height };
-    resample(&narrow, columns, (size, size), FilterType::CatmullRom)
+    resample(&narrow, columns, (size, size), Filter::Bicubic)
 }
 
-/// Resamples a window of the image to the size given; a side that keeps its length is not touched.
-fn resample(image: &RgbImage, window: Window, (width, height): (u32, u32), filter: FilterType) -> RgbImage {
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
-        window.left,
-        window.top,
-        window.width,
-        window.height,
-    );
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    let resized = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
-        .map_err(|error| error.to_string())
-        .and_then(|source| {
-            Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())
-        });
+/// A window of the image at the size given; a side that keeps its length is not touched.
+fn resample(image: &RgbImage, window: Window, size: (u32, u32), filter: Filter) -> RgbImage {
+    let resized = Resampler::default().window(image, window, size, filter);
     // The window lies inside the image by construction, and the image has the pixels its type promises.
-    debug_assert_eq!(resized, Ok(()));
-    RgbImage { width, height, pixels: target.into_vec() }
+    debug_assert!(resized.is_ok(), "{window:?} of {image:?}");
+    resized.unwrap_or_else(|_| RgbImage {
+        width: size.0,
+        height: size.1,
+        pixels: vec![0; size.0 as usize * size.1 as usize * 3],
+    })
 }
 
 /// torchvision's `Resize(short_side)`: the long side is truncated, not rounded.

@@ -3,6 +3,7 @@
 use super::problem::{Code, Problem};
 use super::responses::CommonProblems;
 use super::state::{AppState, Services};
+use crate::learn::{LearnError, Learner};
 use crate::telemetry::{metrics as names, process};
 use axum::Json;
 use axum::extract::State;
@@ -65,11 +66,24 @@ pub(super) async fn healthz(state: State<AppState>) -> Result<Json<Health>, Prob
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"), CommonProblems)
 )]
 pub(super) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
-    if let Ok(Services { engine, .. }) = state.services() {
-        metrics::gauge!(names::QUEUE_DEPTH).set(engine.depth() as f64);
+    if let Ok(services) = state.services() {
+        metrics::gauge!(names::QUEUE_DEPTH).set(services.engine.depth() as f64);
+        if let Err(error) = record_stored(&services.learner).await {
+            tracing::warn!(%error, "what is stored cannot be counted; its metrics keep their last values");
+        }
     }
     process::record();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.recorder().render())
+}
+
+async fn record_stored(learner: &Learner) -> Result<(), LearnError> {
+    let (classes, examples) = learner.sizes().await?;
+    metrics::gauge!(names::CLASSES).set(classes as f64);
+    metrics::gauge!(names::EXAMPLES).set(examples as f64);
+    for (status, count) in learner.jobs().counts().await? {
+        metrics::gauge!(names::JOBS, "state" => status.word()).set(count as f64);
+    }
+    Ok(())
 }
 
 /// What this server is.

@@ -102,6 +102,16 @@ impl Jobs {
         List::Jobs.paged(rows, page, |row| row.key, types::public)
     }
 
+    /// How many jobs are in each state, all states listed.
+    pub async fn counts(&self) -> Result<Vec<(JobStatus, i64)>, LearnError> {
+        let mut reader = self.queue.core.store.read().await?;
+        let counts = jobs::count_by_status(&mut reader).await?;
+        let count = |status: JobStatus| {
+            counts.iter().find(|(word, _)| word == status.word()).map_or(0, |(_, count)| *count)
+        };
+        Ok(JobStatus::ALL.map(|status| (status, count(status))).to_vec())
+    }
+
     /// One job.
     pub async fn get(&self, id: &str) -> Result<Job, LearnError> {
         let mut reader = self.queue.core.store.read().await?;

@@ -21,6 +21,9 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// Every state there is.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
     /// The word of the API and of the store.
     pub fn word(self) -> &'static str {
         match self {

@@ -85,6 +85,18 @@ impl Core {
         .await
     }
 
+    /// Numbers of live classes and examples over all collections.
+    pub(crate) async fn sizes(&self) -> Result<(usize, usize), StoreError> {
+        let slots: Vec<Arc<Slot>> =
+            self.collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        blocking(move || {
+            let sizes =
+                slots.iter().map(|slot| slot.state.read().unwrap_or_else(PoisonError::into_inner).sizes());
+            sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+        })
+        .await
+    }
+
     /// Starts a write, creating the collection if absent.
     pub(crate) async fn begin(self: &Arc<Self>, collection: &str) -> Result<Write, LearnError> {
         name::check(collection)?;

@@ -60,6 +60,11 @@ impl Learner {
         self.jobs.clone()
     }
 
+    /// Numbers of live classes and examples over all collections.
+    pub async fn sizes(&self) -> Result<(usize, usize), LearnError> {
+        Ok(self.core.sizes().await?)
+    }
+
     /// Persists a training job and wakes the worker. `TooFewClasses` is answered here, before a job exists.
     pub async fn train(&self, collection: &str, request: TrainRequest) -> Result<Job, LearnError> {
         name::check(collection)?;

@@ -82,6 +82,11 @@ impl State {
         }
     }
 
+    /// Numbers of live classes and examples.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.classes.len(), self.examples.len())
+    }
+
     /// The class a slug names.
     pub(super) fn class_key(&self, slug: &str) -> Option<ClassKey> {
         self.slugs.get(slug).copied()

@@ -99,6 +99,13 @@ pub(crate) async fn in_status(
         .await?)
 }
 
+/// How many jobs are in each state that has any.
+pub(crate) async fn count_by_status(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    Ok(sqlx::query_as("SELECT status, COUNT(*) FROM job GROUP BY status").fetch_all(connection).await?)
+}
+
 /// Puts a running job back into the queue.
 pub(crate) async fn requeue(connection: &mut SqliteConnection, job: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE job SET status = 'queued', progress = 0, started_at = NULL WHERE key = $1")

@@ -23,6 +23,12 @@ pub const INFERENCE_SECONDS: &str = "dozen_inference_seconds";
 pub const REJECTED_TOTAL: &str = "dozen_rejected_total";
 /// Counter: answers by whether the image was recognised.
 pub const CLASSIFY_TOTAL: &str = "dozen_classify_total";
+/// Gauge: live classes over all collections.
+pub const CLASSES: &str = "dozen_classes";
+/// Gauge: live examples over all collections.
+pub const EXAMPLES: &str = "dozen_examples";
+/// Gauge: jobs by state.
+pub const JOBS: &str = "dozen_jobs";
 /// Gauge, always 1: the loaded model.
 pub const MODEL_INFO: &str = "dozen_model_info";
 /// Gauge, always 1: this build.
@@ -65,6 +71,9 @@ fn describe() {
     describe_histogram!(INFERENCE_SECONDS, "One call of the encoder.");
     describe_counter!(REJECTED_TOTAL, "Images refused, by reason.");
     describe_counter!(CLASSIFY_TOTAL, "Answers by whether the image was recognised.");
+    describe_gauge!(CLASSES, "Live classes over all collections.");
+    describe_gauge!(EXAMPLES, "Live examples over all collections.");
+    describe_gauge!(JOBS, "Jobs by state.");
     describe_gauge!(MODEL_INFO, "Always 1; the labels name the loaded model.");
     describe_gauge!(BUILD_INFO, "Always 1; the label is this build's version.");
 }

@@ -47,6 +47,9 @@ async fn metrics_count_images_and_requests_under_route_templates() {
         "dozen_batch_size_bucket",
         "dozen_queue_wait_seconds_sum",
         "dozen_queue_depth",
+        "dozen_classes 2",
+        "dozen_examples 6",
+        "dozen_jobs{state=\"queued\"} 0",
         "process_resident_memory_bytes",
         "process_open_fds",
     ] {

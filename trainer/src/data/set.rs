@@ -2,9 +2,7 @@
 
 use super::find::{Item, Location, find};
 use crate::Error;
-use dozen_models::image::{Limits, RgbImage, decode};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use dozen_models::image::{Cut, Filter, Limits, Resampler, RgbImage, decode};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -179,14 +177,7 @@ fn shrink(image: RgbImage, short_side: u32) -> RgbImage {
         return image;
     }
     let scaled = |side: u32| ((u64::from(side) * u64::from(short_side)) / u64::from(short)).max(1) as u32;
-    let (width, height) = (scaled(image.width), scaled(image.height));
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    let resized = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
-        .map_err(|_| ())
-        .and_then(|source| Resizer::new().resize(&source, &mut target, &options).map_err(|_| ()));
-    match resized {
-        Ok(()) => RgbImage { width, height, pixels: target.into_vec() },
-        Err(()) => image,
-    }
+    let size = (scaled(image.width), scaled(image.height));
+    let whole = Cut { left: 0, top: 0, width: image.width, height: image.height };
+    Resampler::default().cut(&image, whole, size, Filter::Bilinear).unwrap_or(image)
 }

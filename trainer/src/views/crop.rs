@@ -1,15 +1,7 @@
 //! Random resized crop, sampled as torchvision's `RandomResizedCrop`.
 
+use dozen_models::image::Cut;
 use rand::Rng;
-
-/// A window of the source image, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) left: u32,
-    pub(super) top: u32,
-    pub(super) width: u32,
-    pub(super) height: u32,
-}
 
 /// Aspect ratios (width / height) are drawn log-uniformly from this range.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
@@ -17,7 +9,7 @@ const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 /// Draws a window whose area is a uniform share in `area` of the image's.
 ///
 /// Ten tries; then the largest centred window whose ratio lies in the range.
-pub(super) fn random_window(width: u32, height: u32, area: (f64, f64), rng: &mut impl Rng) -> Window {
+pub(super) fn random_window(width: u32, height: u32, area: (f64, f64), rng: &mut impl Rng) -> Cut {
     let total = f64::from(width) * f64::from(height);
     for _ in 0..10 {
         let target = total * rng.random_range(area.0..=area.1);
@@ -27,13 +19,13 @@ pub(super) fn random_window(width: u32, height: u32, area: (f64, f64), rng: &mut
         if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
             let top = rng.random_range(0..=height - crop_height);
             let left = rng.random_range(0..=width - crop_width);
-            return Window { left, top, width: crop_width, height: crop_height };
+            return Cut { left, top, width: crop_width, height: crop_height };
         }
     }
     largest_centred(width, height)
 }
 
-fn largest_centred(width: u32, height: u32) -> Window {
+fn largest_centred(width: u32, height: u32) -> Cut {
     let ratio = f64::from(width) / f64::from(height);
     let (crop_width, crop_height) = if ratio < RATIO.0 {
         (width, ((f64::from(width) / RATIO.0).round() as u32).clamp(1, height))
@@ -42,7 +34,7 @@ fn largest_centred(width: u32, height: u32) -> Window {
     } else {
         (width, height)
     };
-    Window {
+    Cut {
         left: (width - crop_width) / 2,
         top: (height - crop_height) / 2,
         width: crop_width,
@@ -77,10 +69,7 @@ mod tests {
     fn an_image_no_window_fits_falls_back_to_the_centre() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let window = random_window(100, 10, (0.9, 1.0), &mut rng);
-        assert_eq!(window, Window { left: 43, top: 0, width: 13, height: 10 });
-        assert_eq!(
-            random_window(1, 50, (0.9, 1.0), &mut rng),
-            Window { left: 0, top: 24, width: 1, height: 1 }
-        );
+        assert_eq!(window, Cut { left: 43, top: 0, width: 13, height: 10 });
+        assert_eq!(random_window(1, 50, (0.9, 1.0), &mut rng), Cut { left: 0, top: 24, width: 1, height: 1 });
     }
 }

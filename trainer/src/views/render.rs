@@ -2,11 +2,9 @@
 
 use super::blur::Blur;
 use super::colour;
-use super::crop::{Window, random_window};
+use super::crop::random_window;
 use crate::Error;
-use dozen_models::image::RgbImage;
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use dozen_models::image::{Cut, Filter, Resampler, RgbImage};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -45,15 +43,10 @@ pub struct ViewRecipe<'a> {
 }
 
 /// Makes views one after the other; one per thread, it keeps its buffers.
+#[derive(Default)]
 pub struct ViewRenderer {
-    resizer: Resizer,
+    resampler: Resampler,
     blur: Blur,
-}
-
-impl Default for ViewRenderer {
-    fn default() -> Self {
-        Self { resizer: Resizer::new(), blur: Blur::default() }
-    }
 }
 
 impl ViewRenderer {
@@ -76,16 +69,9 @@ impl ViewRenderer {
     }
 
     /// Antialiased bilinear, reading nothing outside the window.
-    pub(super) fn resize(&mut self, image: &RgbImage, window: Window, size: usize) -> Result<Vec<u8>, Error> {
-        let failed = |error: &dyn std::fmt::Display| Error::Resize(error.to_string());
-        let source = ImageRef::new(image.width, image.height, &image.pixels, PixelType::U8x3)
-            .map_err(|error| failed(&error))?;
-        let source = CroppedImage::new(&source, window.left, window.top, window.width, window.height)
-            .map_err(|error| failed(&error))?;
-        let mut target = Image::new(size as u32, size as u32, PixelType::U8x3);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        self.resizer.resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
-        Ok(target.into_vec())
+    pub(super) fn resize(&mut self, image: &RgbImage, window: Cut, size: usize) -> Result<Vec<u8>, Error> {
+        let size = (size as u32, size as u32);
+        Ok(self.resampler.cut(image, window, size, Filter::Bilinear)?.pixels)
     }
 
     fn distort(&mut self, pixels: &mut [u8], recipe: &ViewRecipe<'_>, rng: &mut impl Rng) {

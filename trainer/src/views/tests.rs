@@ -55,7 +55,7 @@ fn crops_equal_pillow_and_read_nothing_outside_the_window() {
     let (image, cases) = pillow("crop");
     for (window, expected) in cases {
         let [left, top, width, height]: [u32; 4] = serde_json::from_value(window).unwrap();
-        let window = super::crop::Window { left, top, width, height };
+        let window = dozen_models::image::Cut { left, top, width, height };
         let pixels = ViewRenderer::default().resize(&image, window, 8).unwrap();
         assert!(largest_difference(&pixels, &expected) <= 1, "{window:?}");
     }

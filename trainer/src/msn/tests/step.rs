@@ -38,10 +38,20 @@ fn networks_start_as_prescribed() {
         let values = numbers(&state[name]);
         (values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64).sqrt()
     };
-    assert_near(spread("anchor.blocks.0.mlp.fc1.weight"), 0.02, 1e-3);
-    assert_near(spread("anchor.pos_embed"), 0.02, 3e-3);
-    // Kaiming-normal for ReLU with 3·8·8 inputs.
-    assert_near(spread("anchor.patch_embed.proj.weight"), (2.0_f64 / 192.0).sqrt(), 3e-3);
+    // Xavier's variance is 2 over inputs and outputs: 32 → 128 here, 32 → 32 for each of q, k, v, and 3·8·8 → 32.
+    assert_near(spread("anchor.blocks.0.mlp.fc1.weight"), (2.0_f64 / 160.0).sqrt(), 5e-3);
+    assert_near(spread("anchor.blocks.0.attn.qkv.weight"), (2.0_f64 / 64.0).sqrt(), 5e-3);
+    assert_near(spread("anchor.patch_embed.proj.weight"), (2.0_f64 / 224.0).sqrt(), 5e-3);
+    assert_near(spread("anchor.cls_token"), 0.02, 8e-3);
+    let positions = numbers(&state["anchor.pos_embed"]);
+    // CLS has none; the patch in column 1 of row 2 has sin 1 and cos 1, then sin 2 and cos 2, in its four quarters.
+    assert!(positions[..32].iter().all(|value| *value == 0.0));
+    let patch = &positions[(1 + 2 * 4 + 1) * 32..][..32];
+    for (quarter, expected) in
+        [1.0_f64.sin(), 1.0_f64.cos(), 2.0_f64.sin(), 2.0_f64.cos()].into_iter().enumerate()
+    {
+        assert_near(patch[quarter * 8], expected, 1e-6);
+    }
     assert!(numbers(&state["anchor.blocks.1.norm1.weight"]).iter().all(|value| *value == 1.0));
     assert!(numbers(&state["anchor.fc.bn2.bias"]).iter().all(|value| *value == 0.0));
     let prototypes = numbers(&state["prototypes"]);
