@@ -19,7 +19,7 @@ use crate::store::jobs::{self, JobEventRow, JobRow, NewJob};
 use serde_json::{Value, json};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, RwLock, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -38,6 +38,9 @@ struct Queue {
     core: Arc<Core>,
     /// Wakes the worker.
     wake: Notify,
+    /// Held for writing while a job's end is committed and its head swapped in, for reading while jobs are read: who reads
+    /// that a job has succeeded is answered by its head.
+    settling: RwLock<()>,
     events: broadcast::Sender<(String, JobEvent)>,
 }
 
@@ -51,8 +54,12 @@ struct Worker {
 impl Jobs {
     /// Starts the worker; it begins with jobs that were running when the last server ended.
     pub(crate) fn start(core: Arc<Core>) -> Self {
-        let queue =
-            Arc::new(Queue { core, wake: Notify::new(), events: broadcast::Sender::new(BROADCAST_CAPACITY) });
+        let queue = Arc::new(Queue {
+            core,
+            wake: Notify::new(),
+            settling: RwLock::default(),
+            events: broadcast::Sender::new(BROADCAST_CAPACITY),
+        });
         let stop = CancellationToken::new();
         let task = tokio::spawn(worker::run(Arc::clone(&queue), stop.clone()));
         let worker = Worker { task: Mutex::new(Some(task)), _stop_on_drop: stop.clone().drop_guard(), stop };
@@ -97,6 +104,7 @@ impl Jobs {
     /// Newest first.
     pub async fn list(&self, page: &Page) -> Result<Paged<Job>, LearnError> {
         let before = List::Jobs.after(page)?.unwrap_or(i64::MAX);
+        let _settled = self.queue.settling.read().await;
         let mut reader = self.queue.core.store.read().await?;
         let rows = jobs::page(&mut reader, before, cursor::limit(page) + 1).await?;
         List::Jobs.paged(rows, page, |row| row.key, types::public)
@@ -114,6 +122,7 @@ impl Jobs {
 
     /// One job.
     pub async fn get(&self, id: &str) -> Result<Job, LearnError> {
+        let _settled = self.queue.settling.read().await;
         let mut reader = self.queue.core.store.read().await?;
         types::public(find(&mut reader, id).await?)
     }
@@ -139,6 +148,7 @@ impl Jobs {
 
     /// Events after a sequence number.
     pub async fn events_after(&self, id: &str, sequence: i64) -> Result<Vec<JobEvent>, LearnError> {
+        let _settled = self.queue.settling.read().await;
         let mut reader = self.queue.core.store.read().await?;
         let job = find(&mut reader, id).await?;
         let rows = jobs::events_after(&mut reader, job.key, sequence).await?;

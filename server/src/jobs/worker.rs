@@ -130,7 +130,9 @@ pub(super) async fn succeed(queue: &Queue, job: &JobRow, fitted: Fitted) -> Resu
     let metric = append(&mut write.transaction, job, "metric", &fitted.metrics).await?;
     let result = json!({ "head_version": version, "metrics": fitted.metrics });
     let (_, done) = finish(&mut write.transaction, job, JobStatus::Succeeded, Some(&result), None).await?;
+    let settling = queue.settling.write().await;
     write.commit().await?;
+    drop(settling);
     queue.publish(vec![metric, done]);
     tracing::info!(job = job.id, collection = job.collection, version, "head activated");
     Ok(())

@@ -12,7 +12,7 @@ use super::extract::{
 use super::problem::{Code, Problem};
 use super::problem_from::too_many_images;
 use super::state::AppState;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Query, Request};
 use axum::http::Uri;
@@ -62,14 +62,18 @@ impl<O: DeserializeOwned + Send> FromRequest<AppState> for Payload<O> {
         };
         let limit = state.options().max_client_batch_size;
         match payload.inputs.len() {
-            0 => Err(Problem::new(
-                Code::NoImages,
-                "The call holds no images. Send parts named `image`, or a list `images`, with at least one.",
-            )),
+            0 => Err(no_images()),
             count if count > limit => Err(too_many_images(count, limit)),
             _ => Ok(payload),
         }
     }
+}
+
+fn no_images() -> Problem {
+    Problem::new(
+        Code::NoImages,
+        "The call holds no images. Send parts named `image`, or a list `images`, with at least one.",
+    )
 }
 
 fn not_empty(bytes: Bytes) -> Result<Bytes, Problem> {
@@ -124,6 +128,10 @@ async fn from_form<O: DeserializeOwned + Send>(
     state: &AppState,
 ) -> Result<Payload<O>, Problem> {
     refuse_long_body(request.headers(), state)?;
+    if request.body().is_end_stream() {
+        // A form without parts: some clients leave out even the closing boundary.
+        return Err(no_images());
+    }
     let uri = request.uri().clone();
     let broken = |error: MultipartError| body_problem(error.status(), &error.body_text(), state);
     let mut form = Multipart::from_request(request, state)
