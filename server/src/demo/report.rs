@@ -51,6 +51,7 @@ pub(super) fn print(outcomes: &[ClassOutcome], folder: Option<&Path>) {
     if folder.is_none() {
         println!("  Your own pictures, one subfolder per class:  cargo run --release -- demo --images DIR");
     }
+    println!("  A stronger encoder (any ViTMSNModel folder): cargo run --release -- demo --model DIR");
     println!("  Keep a server running:                       cargo run --release");
 }
 

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 /// Vectors of the images of a call.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
-    "model": "dozen-vit-tiny-msn", "dimensions": 192,
+    "model": "dozen-vit-tiny-msn", "dimensions": 128,
     "data": [{"index": 0, "embedding": [0.01, -0.02, 0.05]}], "usage": {"images": 1}
 }))]
 pub(super) struct EmbedResponse {

@@ -90,8 +90,8 @@ async fn record_stored(learner: &Learner) -> Result<(), LearnError> {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "version": "0.1.0",
-    "model": {"name": "dozen-vit-tiny-msn", "id": "blake3:0f3a…", "dimensions": 192, "image_size": 64, "patch_size": 8,
-        "parameters": 5_400_000, "device": "cpu", "dtype": "f32"},
+    "model": {"name": "dozen-vit-tiny-msn", "id": "blake3:0f3a…", "dimensions": 128, "image_size": 64, "patch_size": 8,
+        "parameters": 1_223_040, "device": "cpu", "dtype": "f32"},
     "limits": {"max_client_batch_size": 128, "max_queue": 512, "max_batch_size": 32, "payload_limit": 67_108_864,
         "max_image_bytes": 20_971_520, "max_image_side": 16_384, "max_image_pixels": 50_000_000}
 }))]
