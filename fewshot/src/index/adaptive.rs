@@ -76,10 +76,10 @@ enum State {
 impl AdaptiveIndex {
     /// Vectors at which HNSW takes over, chosen by `cargo xtask bench index`.
     ///
-    /// Queries per second of the graph over those of the scan, at 192 and 384 dimensions: 0.33 and 0.52 at 10,000
-    /// vectors, 0.71 and 1.36 at 20,000, 3.3 and 5.2 at 50,000; both pass 1 by 25,000. Below that the scan is faster,
-    /// exact, needs half the memory, and a write costs next to nothing, where linking costs as much as several queries.
-    pub const DEFAULT_THRESHOLD: usize = 25_000;
+    /// Queries per second of the graph over those of the scan, at 192 and 384 dimensions: 0.50 and 0.90 at 10,000
+    /// vectors, 1.10 and 1.76 at 20,000, 4.1 and 5.8 at 50,000. Below that the scan is faster, exact, needs half the
+    /// memory, and a write costs next to nothing, where linking costs as much as a query or two.
+    pub const DEFAULT_THRESHOLD: usize = 20_000;
 
     /// An empty index of vectors of `dimensions`.
     pub fn new(dimensions: usize) -> Self {

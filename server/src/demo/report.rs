@@ -57,7 +57,7 @@ pub(super) fn print(outcomes: &[ClassOutcome], folder: Option<&Path>) {
 
 fn explain(prediction: &Prediction) -> String {
     let evidence = prediction.nearest.as_ref().map_or_else(String::new, |(label, similarity)| {
-        format!("; the nearest labelled photo is a {label} (cosine {similarity:.2})")
+        format!("; nearest labelled photo: {label} (cosine {similarity:.2})")
     });
     format!("{} with probability {:.2}{evidence}", prediction.label, prediction.probability)
 }
