@@ -23,7 +23,7 @@ pub(super) struct Class {
     pub name: String,
     /// Examples it has now.
     pub count: usize,
-    /// Counts every change; the `ETag`.
+    /// Counts every change.
     pub revision: i64,
     /// When it was created (RFC 3339, UTC).
     pub created_at: String,
@@ -62,8 +62,10 @@ pub(super) struct ClassChange {
     name: Option<String>,
 }
 
+/// The revision alone would be the same for a class that was deleted and made again.
 fn entity_tag(class: &learn::Class) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{}\"", class.revision)).unwrap_or(HeaderValue::from_static("\"\""))
+    HeaderValue::from_str(&format!("\"{}/{}\"", class.created_at, class.revision))
+        .unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 fn answer(class: learn::Class) -> Response {

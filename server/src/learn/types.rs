@@ -31,7 +31,7 @@ pub struct Class {
     pub name: String,
     /// Live examples.
     pub count: usize,
-    /// Counts every change; the strong ETag.
+    /// Counts every change.
     pub revision: i64,
     /// RFC 3339, UTC.
     pub created_at: String,
