@@ -3,7 +3,7 @@
 use super::extract::{ClassPath, CollectionPath, JsonBody, PathParams, QueryParams};
 use super::paging::{ListOf, PageQuery};
 use super::problem::Problem;
-use super::responses::{BadJson, CommonProblems, Conflict, NotFound, NotJson};
+use super::responses::{BadJson, Changed, CommonProblems, Conflict, NotFound, NotJson};
 use super::state::Services;
 use crate::learn;
 use axum::Json;
@@ -62,10 +62,18 @@ pub(super) struct ClassChange {
     name: Option<String>,
 }
 
-/// The revision alone would be the same for a class that was deleted and made again.
 fn entity_tag(class: &learn::Class) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{}/{}\"", class.created_at, class.revision))
-        .unwrap_or(HeaderValue::from_static("\"\""))
+    HeaderValue::from_str(&format!("\"{}\"", class.tag())).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// The tags of `If-Match` (RFC 9110, §13.1.1); none where it is absent or `*`. Weak tags match nothing.
+fn expected_tags(headers: &HeaderMap) -> Option<Vec<String>> {
+    let text = headers.get(header::IF_MATCH)?.to_str().unwrap_or_default();
+    if text.trim() == "*" {
+        return None;
+    }
+    let tags = text.split(',').filter_map(|tag| tag.trim().strip_prefix('"')?.strip_suffix('"'));
+    Some(tags.map(str::to_owned).collect())
 }
 
 fn answer(class: learn::Class) -> Response {
@@ -138,24 +146,28 @@ pub(super) async fn get_class(
 
 /// Rename a class
 ///
-/// Changes its id, its name, or both. Examples and trained heads follow: they keep answering, under the new id.
+/// Changes its id, its name, or both. Examples and trained heads follow: they keep answering, under the new id. With
+/// `If-Match`, only if the class still has that `ETag`.
 #[utoipa::path(
-    patch, path = "/classes/{id}", tag = "classes", params(("id" = String, Path, description = "Id of the class")),
+    patch, path = "/classes/{id}", tag = "classes",
+    params(("id" = String, Path, description = "Id of the class"),
+        ("if-match" = Option<String>, Header, description = "`ETag` of the class as you have seen it")),
     request_body = ClassChange,
     responses(
         (status = 200, description = "The class as it is now", body = Class),
-        CommonProblems, NotFound, Conflict, BadJson, NotJson
+        CommonProblems, NotFound, Conflict, Changed, BadJson, NotJson
     )
 )]
 pub(super) async fn rename_class(
     services: Services,
     PathParams(path): PathParams<ClassPath>,
+    headers: HeaderMap,
     JsonBody(change): JsonBody<ClassChange>,
 ) -> Result<Response, Problem> {
     let ClassChange { id, name } = change;
     services
         .learner
-        .rename_class(&path.collection, &path.id, id.as_deref(), name.as_deref())
+        .rename_class(&path.collection, &path.id, id.as_deref(), name.as_deref(), expected_tags(&headers))
         .await
         .map(answer)
         .map_err(Problem::from)
@@ -163,15 +175,19 @@ pub(super) async fn rename_class(
 
 /// Delete a class
 ///
-/// Deletes the class and its examples. Answers no longer name it from the next call on.
+/// Deletes the class and its examples. Answers no longer name it from the next call on. With `If-Match`, only if the class
+/// still has that `ETag`.
 #[utoipa::path(
-    delete, path = "/classes/{id}", tag = "classes", params(("id" = String, Path, description = "Id of the class")),
-    responses((status = 204, description = "It is gone"), CommonProblems, NotFound)
+    delete, path = "/classes/{id}", tag = "classes",
+    params(("id" = String, Path, description = "Id of the class"),
+        ("if-match" = Option<String>, Header, description = "`ETag` of the class as you have seen it")),
+    responses((status = 204, description = "It is gone"), CommonProblems, NotFound, Changed)
 )]
 pub(super) async fn delete_class(
     services: Services,
     PathParams(path): PathParams<ClassPath>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    services.learner.delete_class(&path.collection, &path.id).await?;
+    services.learner.delete_class(&path.collection, &path.id, expected_tags(&headers)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -86,6 +86,8 @@ codes! {
     BodyTimeout = REQUEST_TIMEOUT "body_timeout" "The request body took too long";
     /// A class of that name exists already.
     ClassExists = CONFLICT "class_exists" "The class exists already";
+    /// The class's `ETag` is none of those that `If-Match` names.
+    ClassChanged = PRECONDITION_FAILED "class_changed" "The class has changed";
     /// The head was fitted on the vectors of another encoder.
     HeadOfOtherEncoder = CONFLICT "head_of_other_encoder" "The head belongs to another encoder";
     /// The job has ended, so it cannot be cancelled.

@@ -17,6 +17,7 @@ impl From<LearnError> for Problem {
             LearnError::UnknownExample { .. } => Self::new(Code::ExampleNotFound, detail),
             LearnError::UnknownHead { .. } => Self::new(Code::HeadNotFound, detail),
             LearnError::UnknownJob { .. } => Self::new(Code::JobNotFound, detail),
+            LearnError::ClassChanged { .. } => Self::new(Code::ClassChanged, detail),
             LearnError::ClassExists { .. } => Self::new(Code::ClassExists, detail),
             LearnError::NoExamples => Self::new(Code::NoExamples, detail),
             LearnError::TooFewClasses { needed, actual } => {

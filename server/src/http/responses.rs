@@ -71,6 +71,8 @@ named_problem! {
     NotFound = "404" "What the path names does not exist; `code` says which part of it.";
     /// The state of the thing forbids the call.
     Conflict = "409" "The state of what the path names does not allow it; `code` says why.";
+    /// Changed since the caller has seen it.
+    Changed = "412" "It has changed since the `ETag` of `If-Match`; nothing was done.";
     /// A JSON body that is not valid.
     BadJson = "422" "A field is unknown, missing, of another type, or out of range.";
     /// A body of another type.

@@ -153,8 +153,8 @@ async fn failures_say_what_to_do() {
     let unsupported = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
     let request = TrainRequest { l2: -1.0, ..TrainRequest::default() };
     let negative = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
-    learner.delete_class(DEFAULT_COLLECTION, "rose").await.unwrap();
-    learner.delete_class(DEFAULT_COLLECTION, "tulip").await.unwrap();
+    learner.delete_class(DEFAULT_COLLECTION, "rose", None).await.unwrap();
+    learner.delete_class(DEFAULT_COLLECTION, "tulip", None).await.unwrap();
     learner.close().await;
 
     let learner = place.open().await;

@@ -3,8 +3,8 @@
 use super::core::detached;
 use super::cursor::{self, List};
 use super::state::Change;
-use super::{Class, LearnError, Learner, Page, Paged, name};
-use crate::store::classes;
+use super::{Class, LearnError, Learner, Page, Paged, name, types};
+use crate::store::classes::{self, ClassRow};
 use serde_json::json;
 
 impl Learner {
@@ -54,13 +54,15 @@ impl Learner {
 
     /// Changes id (slug) and/or display name; heads keep answering, under the new name.
     ///
-    /// A display name that was only the slug follows the slug.
+    /// A display name that was only the slug follows the slug. `expected` are the tags ([`Class::tag`]) the class may have;
+    /// with another it is `ClassChanged`.
     pub async fn rename_class(
         &self,
         collection: &str,
         id: &str,
         new_id: Option<&str>,
         new_name: Option<&str>,
+        expected: Option<Vec<String>>,
     ) -> Result<Class, LearnError> {
         let new_id = new_id.unwrap_or(id).to_owned();
         name::check(&new_id)?;
@@ -69,6 +71,7 @@ impl Learner {
         detached(async move {
             let mut write = core.begin_class(&collection, &id).await?;
             let row = write.class(&id).await?;
+            unchanged(&row, expected.as_deref())?;
             if new_id != id
                 && classes::find(&mut write.transaction, write.collection, &new_id).await?.is_some()
             {
@@ -84,13 +87,20 @@ impl Learner {
         .await
     }
 
-    /// Deletes a class and its examples (tombstones). Its slug is free for a fresh class.
-    pub async fn delete_class(&self, collection: &str, id: &str) -> Result<(), LearnError> {
+    /// Deletes a class and its examples (tombstones). Its slug is free for a fresh class. `expected` as for
+    /// [`Learner::rename_class`].
+    pub async fn delete_class(
+        &self,
+        collection: &str,
+        id: &str,
+        expected: Option<Vec<String>>,
+    ) -> Result<(), LearnError> {
         let core = self.core();
         let (collection, id) = (collection.to_owned(), id.to_owned());
         detached(async move {
             let mut write = core.begin_class(&collection, &id).await?;
             let row = write.class(&id).await?;
+            unchanged(&row, expected.as_deref())?;
             classes::delete(&mut write.transaction, row.key).await?;
             write.record("class.deleted", &json!({ "class": id })).await?;
             write.change(Change::ClassGone { class: row.key });
@@ -99,4 +109,13 @@ impl Learner {
         })
         .await
     }
+}
+
+/// The class is as the caller has seen it.
+fn unchanged(row: &ClassRow, expected: Option<&[String]>) -> Result<(), LearnError> {
+    let tag = types::tag(&row.created_at, row.revision);
+    if expected.is_some_and(|tags| !tags.contains(&tag)) {
+        return Err(LearnError::ClassChanged { class: row.slug.clone() });
+    }
+    Ok(())
 }

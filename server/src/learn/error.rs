@@ -48,6 +48,14 @@ pub enum LearnError {
         /// Slug.
         class: String,
     },
+    /// The class is not as the caller has seen it.
+    #[error(
+        "class `{class}` has changed since you read it; read it again and repeat the call if it still applies"
+    )]
+    ClassChanged {
+        /// Its slug.
+        class: String,
+    },
     /// Classify before any example.
     #[error("no class has examples yet; add some to at least one class first")]
     NoExamples,

@@ -37,6 +37,18 @@ pub struct Class {
     pub created_at: String,
 }
 
+impl Class {
+    /// Another text after every change. The revision alone would be the same for a class that was deleted and made again.
+    pub fn tag(&self) -> String {
+        tag(&self.created_at, self.revision)
+    }
+}
+
+/// [`Class::tag`] of a class's parts.
+pub(super) fn tag(created_at: &str, revision: i64) -> String {
+    format!("{created_at}/{revision}")
+}
+
 /// A stored example as callers see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {

@@ -147,6 +147,30 @@ async fn an_unchanged_class_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_class_that_changed_meanwhile_is_neither_renamed_nor_deleted() {
+    let server = Server::new().await;
+    server.teach("red", &[(200, 1, 1)]).await;
+    let seen = server.get("/classes/red").await.header("etag").to_owned();
+    server.teach("red", &[(201, 1, 1)]).await;
+    let now = server.get("/classes/red").await.header("etag").to_owned();
+    let ask = |method: &str, tags: &str, body: &str| {
+        let request = Request::builder().method(method).uri("/classes/red").header("if-match", tags);
+        request.header("content-type", "application/json").body(Body::from(body.to_owned())).unwrap()
+    };
+    let rename = r#"{"name":"Crimson"}"#;
+    for tags in [seen.clone(), format!("W/{now}"), "nonsense".to_owned()] {
+        for (method, body) in [("PATCH", rename), ("DELETE", "")] {
+            let refused = server.send(ask(method, &tags, body)).await;
+            assert_eq!(refused.problem(), (412, "class_changed".to_owned()), "{method} {tags}");
+        }
+    }
+    assert_eq!(server.get("/classes/red").await.header("etag"), now, "nothing was done");
+    let renamed = server.send(ask("PATCH", &format!("{seen}, {now}"), rename)).await;
+    assert_eq!((renamed.status, &renamed.value()["name"]), (StatusCode::OK, &json!("Crimson")));
+    assert_eq!(server.send(ask("DELETE", "*", "")).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn examples_are_listed_deleted_restored_moved_and_shown() {
     let server = Server::new().await;
     server.teach_two_classes().await;

@@ -91,7 +91,10 @@ async fn collections_do_not_see_each_other() {
         learner.classify("elsewhere", &[towards(0, 0)], &everything()).await,
         Err(LearnError::NoExamples)
     ));
-    assert!(matches!(learner.delete_class("elsewhere", "daisy").await, Err(LearnError::UnknownClass { .. })));
+    assert!(matches!(
+        learner.delete_class("elsewhere", "daisy", None).await,
+        Err(LearnError::UnknownClass { .. })
+    ));
     learner.add_examples("elsewhere", "daisy", vec![image("daisy 0", 3, 0)]).await.unwrap();
     assert_eq!(learner.class("elsewhere", "daisy").await.unwrap().count, 1);
     assert_eq!(learner.class(DEFAULT_COLLECTION, "daisy").await.unwrap().count, 3);

@@ -78,8 +78,8 @@ async fn a_deleted_class_takes_no_probability() {
     let place = Place::new();
     let learner = three_classes(&place).await;
     train(&learner).await;
-    learner.rename_class(DEFAULT_COLLECTION, "tulip", Some("tulipa"), None).await.unwrap();
-    learner.delete_class(DEFAULT_COLLECTION, "rose").await.unwrap();
+    learner.rename_class(DEFAULT_COLLECTION, "tulip", Some("tulipa"), None, None).await.unwrap();
+    learner.delete_class(DEFAULT_COLLECTION, "rose", None).await.unwrap();
     let (head, answer) = ask(&learner, 2).await;
     assert_eq!(head.version, 1);
     assert_eq!(answer.label.as_deref(), Some("tulipa"));

@@ -123,7 +123,7 @@ async fn a_deleted_class_is_gone_and_its_slug_free() {
     let place = Place::new();
     let learner = three_classes(&place).await;
     let old = learner.examples(DEFAULT_COLLECTION, "rose", false, &all()).await.unwrap().data;
-    learner.delete_class(DEFAULT_COLLECTION, "rose").await.unwrap();
+    learner.delete_class(DEFAULT_COLLECTION, "rose", None).await.unwrap();
     let (_, answer) = ask(&learner, 1).await;
     assert_eq!(answer.scores.iter().filter(|score| score.label == "rose").count(), 0);
     assert!(answer.evidence.iter().all(|near| near.label != "rose"));
@@ -147,25 +147,26 @@ async fn a_renamed_class_answers_under_its_new_name() {
     let place = Place::new();
     let learner = three_classes(&place).await;
     let before = learner.class(DEFAULT_COLLECTION, "rose").await.unwrap();
-    let renamed = learner.rename_class(DEFAULT_COLLECTION, "rose", Some("rosa"), None).await.unwrap();
+    let renamed = learner.rename_class(DEFAULT_COLLECTION, "rose", Some("rosa"), None, None).await.unwrap();
     assert_eq!(
         renamed,
         Class { id: "rosa".to_owned(), name: "rosa".to_owned(), revision: before.revision + 1, ..before }
     );
     assert_eq!(label(&learner, 1).await, "rosa");
-    let named = learner.rename_class(DEFAULT_COLLECTION, "rosa", None, Some("Rosa alba")).await.unwrap();
+    let named =
+        learner.rename_class(DEFAULT_COLLECTION, "rosa", None, Some("Rosa alba"), None).await.unwrap();
     assert_eq!((named.id.as_str(), named.name.as_str()), ("rosa", "Rosa alba"));
-    let moved = learner.rename_class(DEFAULT_COLLECTION, "rosa", Some("rose"), None).await.unwrap();
+    let moved = learner.rename_class(DEFAULT_COLLECTION, "rosa", Some("rose"), None, None).await.unwrap();
     assert_eq!(moved.name, "Rosa alba", "a name of its own stays");
     assert!(matches!(
-        learner.rename_class(DEFAULT_COLLECTION, "rose", Some("tulip"), None).await,
+        learner.rename_class(DEFAULT_COLLECTION, "rose", Some("tulip"), None, None).await,
         Err(LearnError::ClassExists { class }) if class == "tulip"
     ));
     assert!(matches!(
-        learner.rename_class(DEFAULT_COLLECTION, "rose", Some("Not A Slug"), None).await,
+        learner.rename_class(DEFAULT_COLLECTION, "rose", Some("Not A Slug"), None, None).await,
         Err(LearnError::InvalidName { .. })
     ));
-    let same = learner.rename_class(DEFAULT_COLLECTION, "rose", Some("rose"), None).await.unwrap();
+    let same = learner.rename_class(DEFAULT_COLLECTION, "rose", Some("rose"), None, None).await.unwrap();
     assert_eq!(same.id, "rose");
     assert_eq!(label(&learner, 1).await, "rose");
     assert!(matches!(

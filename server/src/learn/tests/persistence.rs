@@ -11,10 +11,10 @@ async fn eventful(place: &Place) -> Learner {
     learner.delete_example(DEFAULT_COLLECTION, "rose", &roses[1].id).await.unwrap();
     learner.restore_example(DEFAULT_COLLECTION, "rose", &roses[1].id).await.unwrap();
     learner.move_example(DEFAULT_COLLECTION, "rose", &roses[2].id, "peony").await.unwrap();
-    learner.rename_class(DEFAULT_COLLECTION, "tulip", Some("tulipa"), Some("Tulipa")).await.unwrap();
+    learner.rename_class(DEFAULT_COLLECTION, "tulip", Some("tulipa"), Some("Tulipa"), None).await.unwrap();
     learner.create_class(DEFAULT_COLLECTION, "empty", None).await.unwrap();
     fill(&learner, "weed", 3, 2).await;
-    learner.delete_class(DEFAULT_COLLECTION, "weed").await.unwrap();
+    learner.delete_class(DEFAULT_COLLECTION, "weed", None).await.unwrap();
     learner
 }
 
