@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::ops::RangeInclusive;
 
 /// Shares of right answers among six classes, where chance is 0.17, below what the default weights measure: 1.2 M parameters,
-/// trained for little more than an hour (models/weights/default/README.md).
+/// trained for an hour and a half (models/weights/default/README.md).
 ///
 /// On the photos it has learned, with class means: measured 0.39.
 const PROTOTYPE_LABELLED_FLOOR: f64 = 0.3;
