@@ -5,6 +5,9 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use clap::Args;
 use dozen_trainer::config::Config;
+use dozen_trainer::initial::InitialTrunk;
+use dozen_trainer::msn::Ranks;
+use dozen_trainer::run::ranks::{self, Launch};
 use dozen_trainer::run::{Event, LogRecord, Outcome, RunOptions, Start, checkpoint, pretrain};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -30,6 +33,10 @@ pub(super) struct Arguments {
     /// Replace the run in the folder.
     #[arg(long)]
     overwrite: bool,
+    /// Begin with the trunk of a model folder, of another run's checkpoint.safetensors, or of `shipped`, the weights inside
+    /// this program; head and prototypes start afresh.
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    init: Option<String>,
     /// Set a key of the configuration; the value is written as in TOML. Repeatable.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     overrides: Vec<String>,
@@ -43,10 +50,28 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
     let config = Config::read(&arguments.config, &arguments.overrides)?;
+    let launch = Launch::from_environment()?;
     let device = match arguments.device {
-        DeviceArgument::Auto => Device::cuda_if_available(0).context("cannot use the CUDA device")?,
+        DeviceArgument::Auto => {
+            let number = launch.as_ref().map_or(0, |launch| launch.local_rank);
+            Device::cuda_if_available(number).context("cannot use the CUDA device")?
+        }
         DeviceArgument::Cpu => Device::Cpu,
     };
+    let ranks = match &launch {
+        Some(launch) => ranks::join(launch, &device)?,
+        None => Ranks::alone(),
+    };
+    let initial = arguments.init.as_deref().map(InitialTrunk::read).transpose()?;
+    if let Some(trunk) = &initial {
+        trunk.check(&config)?;
+    }
+    if config.optimisation.accumulate > 1 {
+        note(
+            "optimisation.accumulate averages gradients only: BatchNorm, the mean prediction and Sinkhorn still see \
+             optimisation.batch_size images at a time, so this is not the same as a larger batch",
+        );
+    }
     let start = match (arguments.resume, arguments.overwrite) {
         (true, _) => Start::Resume,
         (false, true) => Start::Overwrite,
@@ -57,7 +82,14 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
         .max_minutes
         .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes).context("--max-minutes"))
         .transpose()?;
-    let options = RunOptions { out: arguments.out, start, time_limit, stop: stop_on_signals()? };
+    let options = RunOptions {
+        out: arguments.out,
+        start,
+        initial: initial.map(|trunk| trunk.parameters),
+        ranks,
+        time_limit,
+        stop: stop_on_signals()?,
+    };
     let mut display = Display::new(config.optimisation.batch_size);
     let outcome = pretrain(&config, &set, &device, &options, &mut |event| display.show(&event));
     display.bar.finish_and_clear();

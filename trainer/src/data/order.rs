@@ -48,6 +48,8 @@ pub(crate) enum Purpose {
     Draw = 3,
     /// Patches that a step's masked views keep.
     Mask = 4,
+    /// Branches that a step leaves out.
+    DropPath = 5,
 }
 
 /// A ChaCha8 stream that is a function of its key alone, whichever thread asks for it.

@@ -1,16 +1,27 @@
-//! An encoder: trunk, final norm, CLS, head.
+//! An encoder: trunk, final norm, CLS, heads.
 
 use super::MsnConfig;
+use super::collective::Ranks;
 use super::head::{Head, Statistics};
 use crate::Error;
 use candle_core::{Tensor, Var};
-use dozen_models::vit::reference::Vit;
+use dozen_models::vit::reference::{ForwardOptions, Vit};
 use std::collections::HashMap;
 
 /// Anchor or target network over shared storage: it sees every later change of its parameters.
 pub(super) struct Network {
     trunk: Vit,
-    head: Head,
+    heads: Vec<Head>,
+}
+
+/// What a network makes of one group of views.
+pub(super) struct Output {
+    /// CLS after the final norm, `[n, D]`.
+    pub(super) cls: Tensor,
+    /// Of each head, `[n, d]`.
+    pub(super) heads: Vec<Tensor>,
+    /// Of each head's norms over this group.
+    pub(super) statistics: Vec<Statistics>,
 }
 
 impl Network {
@@ -18,26 +29,33 @@ impl Network {
         config: &MsnConfig,
         parameters: &HashMap<String, Tensor>,
         buffers: &HashMap<String, Var>,
+        ranks: &Ranks,
     ) -> Result<Self, Error> {
+        let head = |head| Head::new(head, parameters, buffers, config.kernels, ranks);
         Ok(Self {
             trunk: Vit::with_kernels(&config.vit, parameters, config.kernels)?,
-            head: Head::new(parameters, buffers, config.kernels)?,
+            heads: (0..config.heads).map(head).collect::<candle_core::Result<_>>()?,
         })
     }
 
-    /// One group of views of equal size, `[n, 3, s, s]`, to head outputs `[n, d]`; the group is one BatchNorm batch.
-    pub(super) fn forward(
-        &self,
-        pixels: &Tensor,
-        keep: Option<&[u32]>,
-    ) -> Result<(Tensor, Statistics), Error> {
-        let hidden = self.trunk.forward(pixels, keep)?;
+    /// One group of views of equal size, `[n, 3, s, s]`; the group is one BatchNorm batch.
+    pub(super) fn forward(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Output, Error> {
+        let hidden = self.trunk.forward_with(pixels, options)?;
         let cls = self.trunk.final_norm(&hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
-        Ok(self.head.forward(&cls)?)
+        let (mut heads, mut statistics) = (Vec::new(), Vec::new());
+        for head in &self.heads {
+            let (output, of_batch) = head.forward(&cls)?;
+            heads.push(output);
+            statistics.push(of_batch);
+        }
+        Ok(Output { cls, heads, statistics })
     }
 
-    /// Moves the head's running statistics towards those of a forward pass.
-    pub(super) fn accept(&self, statistics: &Statistics) -> Result<(), Error> {
-        Ok(self.head.accept(statistics)?)
+    /// Moves the heads' running statistics towards those of a forward pass.
+    pub(super) fn accept(&self, statistics: &[Statistics]) -> Result<(), Error> {
+        for (head, statistics) in self.heads.iter().zip(statistics) {
+            head.accept(statistics)?;
+        }
+        Ok(())
     }
 }

@@ -3,10 +3,11 @@
 pub mod checkpoint;
 mod loader;
 mod log;
+pub mod ranks;
 mod setup;
 mod train;
 
 pub use checkpoint::{Checkpoint, Progress};
-pub use loader::{Loader, ViewBatch};
+pub use loader::{Loader, Shard, ViewBatch};
 pub use log::LogRecord;
 pub use train::{Event, Outcome, RunOptions, Start, pretrain};

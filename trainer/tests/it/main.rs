@@ -4,5 +4,6 @@
 
 mod cli;
 mod evaluate;
+mod interrupted;
 mod micro;
 mod resume;
