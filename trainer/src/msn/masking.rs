@@ -119,7 +119,9 @@ mod tests {
         let mut stays = [0_u32; 16];
         for _ in 0..500 {
             let mut kept = contrasting_patches(&view, side, 2, 6, &mut rng);
-            kept.iter().for_each(|&index| stays[index as usize] += 1);
+            for &index in &kept {
+                stays[index as usize] += 1;
+            }
             kept.sort_unstable();
             kept.dedup();
             assert_eq!(kept.len(), 6);

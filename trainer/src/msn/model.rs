@@ -174,12 +174,6 @@ impl Msn {
         all.extend(self.target_buffers.iter().map(|(name, value)| (format!("target.{name}"), value)));
         all
     }
-
-    /// Trained tensors by name, for tests.
-    #[cfg(test)]
-    pub(super) fn parameters(&self) -> &[Parameter] {
-        &self.parameters
-    }
 }
 
 /// Names and shapes of an encoder's parameters, in registration order.

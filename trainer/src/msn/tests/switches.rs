@@ -1,7 +1,5 @@
 //! What the configuration can turn on beyond the paper's step.
 
-#![expect(clippy::float_cmp, reason = "values that were copied are exact")]
-
 use super::*;
 
 fn row(values: [f64; 3]) -> Tensor {

@@ -11,7 +11,7 @@ pub(super) const LENGTH: usize = 128;
 /// What a rank says first, so that a stranger at the port is not taken for one.
 const GREETING: &[u8; 8] = b"dozen-r1";
 /// How long ranks wait for each other: a scheduler may start them minutes apart.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Between attempts to reach rank 0.
 const PAUSE: Duration = Duration::from_millis(200);
 
