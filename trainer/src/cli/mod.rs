@@ -25,16 +25,10 @@ enum Command {
     /// Measures an encoder.
     Eval {
         #[command(subcommand)]
-        what: Evaluation,
+        what: evaluate::Evaluation,
     },
     /// Writes a model folder from a training checkpoint.
     Export(export::Arguments),
-}
-
-#[derive(Subcommand)]
-enum Evaluation {
-    /// Accuracy with a few labelled images per class and a frozen encoder.
-    LowShot(evaluate::Arguments),
 }
 
 /// Where tensors live.
@@ -50,7 +44,7 @@ enum DeviceArgument {
 pub(crate) fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Pretrain(arguments) => pretrain::run(arguments),
-        Command::Eval { what: Evaluation::LowShot(arguments) } => evaluate::run(&arguments),
+        Command::Eval { what } => evaluate::run(&what),
         Command::Export(arguments) => export::run(&arguments),
     }
 }

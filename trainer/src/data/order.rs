@@ -50,6 +50,10 @@ pub(crate) enum Purpose {
     Mask = 4,
     /// Branches that a step leaves out.
     DropPath = 5,
+    /// Patches that an evaluation hides.
+    Hide = 6,
+    /// Everything random in training a classifier.
+    Probe = 7,
 }
 
 /// A ChaCha8 stream that is a function of its key alone, whichever thread asks for it.
