@@ -9,6 +9,7 @@ pub mod export;
 pub mod initial;
 pub mod msn;
 pub mod run;
+pub mod sweep;
 pub mod views;
 
 pub use error::Error;
