@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// before its first step) or `raw-pixels` (no network).
     #[arg(long)]
     model: ModelArgument,
-    /// Folders or archives of labelled images, one folder per class.
+    /// Labelled images: class folders, archives of them, WebDataset shards or Parquet files.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Labelled images per class; several give a row each.

@@ -6,7 +6,7 @@ use super::log::{Log, LogRecord};
 use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
-use crate::data::{ImageSet, Skipped};
+use crate::data::{ImageSet, Skipped, UnreadableList};
 use crate::msn::{Msn, Rates, StepReport, Views, keep_indices};
 use candle_core::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
@@ -92,6 +92,8 @@ pub fn pretrain(
         .ok_or(Error::TooFewImages { images: set.len(), batch_size })?;
     let mut run = Run::begin(config, set.len(), order.steps_per_epoch(), device, options)?;
     let steps = config.schedule.epochs * order.steps_per_epoch();
+    let mut unreadable = UnreadableList::open(&options.out)?;
+    unreadable.add(set.skipped())?;
     let loader = Loader::start(Arc::clone(set), config, order, run.step..steps)?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
@@ -106,8 +108,10 @@ pub fn pretrain(
         let (report, rates) = run.step(batch)?;
         window.add(&report);
         observe(Event::Stepped { step: run.step });
-        for skipped in loader.take_unreadable() {
-            observe(Event::Unreadable(&skipped));
+        let skipped = loader.take_unreadable();
+        unreadable.add(&skipped)?;
+        for skipped in &skipped {
+            observe(Event::Unreadable(skipped));
         }
         if run.step.is_multiple_of(config.run.log_steps) || run.step == steps {
             let record = window.record(&report, &rates, run.step, order.steps_per_epoch(), batch_size);
