@@ -62,14 +62,18 @@ const RESULT: &str = "result.json";
 impl Sweep {
     /// Reads a file and checks every variant's configuration.
     pub fn read(path: &Path) -> Result<(Self, Vec<Config>), Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let refuse = |reason: String| Error::Config { file: path.display().to_string(), reason };
         let sweep: Self = toml::from_str(&text).map_err(|error| refuse(error.to_string()))?;
         let base = path.parent().unwrap_or(Path::new("")).join(&sweep.config);
         let mut configs = Vec::with_capacity(sweep.variants.len());
         for variant in &sweep.variants {
             let is_folder_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if variant.name.is_empty() || variant.name.starts_with('.') || !variant.name.chars().all(is_folder_name) {
+            if variant.name.is_empty()
+                || variant.name.starts_with('.')
+                || !variant.name.chars().all(is_folder_name)
+            {
                 let reason = format!("variant `{}`: names are folders: letters, digits, - _ .", variant.name);
                 return Err(refuse(reason));
             }
@@ -105,11 +109,8 @@ pub fn run_variant(
 ) -> Result<Option<VariantResult>, Error> {
     let (variant, config) = (&sweep.variants[number], &configs[number]);
     let dir = out.join(&variant.name);
-    let result = |report| VariantResult {
-        name: variant.name.clone(),
-        overrides: variant.overrides.clone(),
-        report,
-    };
+    let result =
+        |report| VariantResult { name: variant.name.clone(), overrides: variant.overrides.clone(), report };
     let path = dir.join(RESULT);
     let io = |source| Error::Io { path: path.clone(), source };
     if path.exists() {
@@ -162,7 +163,9 @@ pub fn to_markdown(results: &[VariantResult]) -> String {
             let number = |key: &str| found.as_ref().and_then(|row| row[key].as_f64());
             // Writing to a string cannot fail.
             let _ = match (number("accuracy"), number("interval")) {
-                (Some(accuracy), Some(half)) => write!(text, " {:.1} ± {:.1} |", 100.0 * accuracy, 100.0 * half),
+                (Some(accuracy), Some(half)) => {
+                    write!(text, " {:.1} ± {:.1} |", 100.0 * accuracy, 100.0 * half)
+                }
                 (Some(accuracy), None) => write!(text, " {:.1} |", 100.0 * accuracy),
                 (None, _) => write!(text, " |"),
             };
@@ -194,7 +197,8 @@ mod tests {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/shipped-cpu.toml");
         let read = |variants: &str| {
             let path = dir.path().join("sweep.toml");
-            let text = format!("config = {base:?}\nshots = [\"5\"]\ndraws = 2\nseed = 0\nl2 = 0.0025\n{variants}");
+            let text =
+                format!("config = {base:?}\nshots = [\"5\"]\ndraws = 2\nseed = 0\nl2 = 0.0025\n{variants}");
             std::fs::write(&path, text).unwrap();
             Sweep::read(&path).err().unwrap().to_string()
         };
@@ -206,9 +210,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_column_for_each_head_and_number_of_shots() {
-        let report = |accuracy: f64| {
-            serde_json::json!({"rows": [{"head": "logistic", "shots": 5, "accuracy": accuracy, "interval": 0.01}]})
-        };
+        let report = |accuracy: f64| serde_json::json!({"rows": [{"head": "logistic", "shots": 5, "accuracy": accuracy, "interval": 0.01}]});
         let result = |name: &str, accuracy| VariantResult {
             name: name.into(),
             overrides: vec!["loss.memax_weight=5.0".into()],

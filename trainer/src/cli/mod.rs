@@ -1,5 +1,6 @@
 //! The command line.
 
+mod data;
 mod evaluate;
 mod export;
 mod pretrain;
@@ -27,8 +28,19 @@ enum Command {
         #[command(subcommand)]
         what: evaluate::Evaluation,
     },
+    /// Looks after data sets.
+    Data {
+        #[command(subcommand)]
+        what: DataCommand,
+    },
     /// Writes a model folder from a training checkpoint.
     Export(export::Arguments),
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Reads every image once and says what a run will find: classes, sizes, duplicates, what cannot be read.
+    Check(data::Arguments),
 }
 
 /// Where tensors live.
@@ -45,6 +57,7 @@ pub(crate) fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Pretrain(arguments) => pretrain::run(arguments),
         Command::Eval { what } => evaluate::run(&what),
+        Command::Data { what: DataCommand::Check(arguments) } => data::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
     }
 }
@@ -56,6 +69,9 @@ const NAMED: usize = 10;
 fn open_images(paths: &[PathBuf], options: &DataOptions) -> Result<ImageSet> {
     note(&format!("reading {}", join(paths)));
     let set = ImageSet::open(paths, options).context("cannot read the images")?;
+    for source in set.sources() {
+        note(&source.to_string());
+    }
     warn_of(set.skipped());
     let place = if set.in_memory() { "decoded in memory" } else { "decoded batch by batch" };
     note(&format!("{} images, {place}", set.len()));

@@ -133,6 +133,6 @@ pub fn exists_in(dir: &Path) -> bool {
 
 /// What there is in a folder of the files that a run writes, but for the record of its configuration.
 pub(super) fn run_files(dir: &Path) -> Vec<PathBuf> {
-    let names = [FILE, PREVIOUS_FILE, PARTIAL_FILE, super::log::FILE];
+    let names = [FILE, PREVIOUS_FILE, PARTIAL_FILE, super::log::FILE, crate::data::UNREADABLE_FILE];
     names.iter().map(|file| dir.join(file)).filter(|path| path.exists()).collect()
 }

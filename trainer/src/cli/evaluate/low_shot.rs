@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Folders or archives of labelled images, one folder per class.
+    /// Labelled images: class folders, archives of them, WebDataset shards or Parquet files.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Labelled images per class, or a share of each class such as 1%; several give a row each.
