@@ -34,7 +34,7 @@ pub struct Loss {
 
 /// Rows divided by their length, or by 1e-12 if that is larger. The square is bounded, not the root: the root's derivative
 /// at 0 is infinite, and a row of zeros must not turn every gradient into NaN.
-fn unit_rows(x: &Tensor) -> Result<Tensor> {
+pub(super) fn unit_rows(x: &Tensor) -> Result<Tensor> {
     let square = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?;
     x.broadcast_div(&square.sqrt()?)
 }

@@ -12,6 +12,8 @@ mod model;
 mod network;
 mod optimizer;
 mod schedule;
+mod size;
+mod target;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -20,3 +22,5 @@ pub use loss::{Loss, LossOptions, loss, targets};
 pub use masking::keep_indices;
 pub use model::{Msn, MsnConfig, Rates, StepReport, Views};
 pub use schedule::{ScheduleOptions, Schedules};
+pub use size::ParameterCounts;
+pub use target::{Described, TargetEncoder};

@@ -31,9 +31,19 @@ impl Network {
         pixels: &Tensor,
         keep: Option<&[u32]>,
     ) -> Result<(Tensor, Statistics), Error> {
-        let hidden = self.trunk.forward(pixels, keep)?;
-        let cls = self.trunk.final_norm(&hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
-        Ok(self.head.forward(&cls)?)
+        let cls = self.cls(pixels, keep)?;
+        Ok(self.head.forward(&self.trunk.final_norm(&cls)?)?)
+    }
+
+    /// Whole views `[n, 3, s, s]` to their CLS `[n, D]` before the final norm, and to head outputs `[n, d]`.
+    pub(super) fn describe(&self, pixels: &Tensor) -> Result<(Tensor, Tensor), Error> {
+        let cls = self.cls(pixels, None)?;
+        let (output, _) = self.head.forward(&self.trunk.final_norm(&cls)?)?;
+        Ok((cls, output))
+    }
+
+    fn cls(&self, pixels: &Tensor, keep: Option<&[u32]>) -> Result<Tensor, Error> {
+        Ok(self.trunk.forward(pixels, keep)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)
     }
 
     /// Moves the head's running statistics towards those of a forward pass.

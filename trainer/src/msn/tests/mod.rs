@@ -3,6 +3,7 @@
 mod gradients;
 mod loss;
 mod step;
+mod target;
 
 use super::*;
 use candle_core::{DType, Device, Tensor};

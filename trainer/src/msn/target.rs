@@ -1,0 +1,70 @@
+//! The target encoder by itself, to look at what it has learnt: the features that would be exported, and the prototype
+//! each image is nearest to.
+
+use super::MsnConfig;
+use super::head::buffer_shapes;
+use super::loss::unit_rows;
+use super::network::Network;
+use crate::Error;
+use candle_core::{D, DType, Device, Tensor, Var};
+use std::collections::HashMap;
+
+/// Target network and prototypes of a state, as [`super::Msn::state`] gives it and a checkpoint keeps it.
+pub struct TargetEncoder {
+    network: Network,
+    prototypes: Tensor,
+    device: Device,
+}
+
+/// What the target encoder makes of some images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// Unit vectors: the features the exported encoder gives (CLS before the final norm, centred, scaled to length 1).
+    pub features: Vec<Vec<f32>>,
+    /// The prototype with the largest cosine to the head's output, before any balancing.
+    pub prototypes: Vec<u32>,
+}
+
+impl TargetEncoder {
+    /// Takes `target.*` and `prototypes` out of a state; the parameters are shared where they are on `device` already.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or of another shape than `config` says.
+    pub fn new(config: &MsnConfig, state: &HashMap<String, Tensor>, device: &Device) -> Result<Self, Error> {
+        let get = |name: &str| -> Result<Tensor, Error> {
+            let missing =
+                || Error::Config { file: "checkpoint".into(), reason: format!("tensor `{name}` is missing") };
+            Ok(state.get(name).ok_or_else(missing)?.detach().to_device(device)?)
+        };
+        let parameters = state
+            .keys()
+            .filter_map(|name| Some((name.strip_prefix("target.")?.to_owned(), name)))
+            .map(|(own, name)| Ok((own, get(name)?)))
+            .collect::<Result<HashMap<_, _>, Error>>()?;
+        let buffers = buffer_shapes(config.head_hidden)
+            .into_iter()
+            .map(|(name, _)| {
+                let value = Var::from_tensor(&get(&format!("target.{name}"))?.copy()?)?;
+                Ok((name, value))
+            })
+            .collect::<Result<HashMap<_, _>, Error>>()?;
+        let network = Network::new(config, &parameters, &buffers)?;
+        Ok(Self { network, prototypes: get("prototypes")?, device: device.clone() })
+    }
+
+    /// Describes the images whose pixels are given, `[B, 3, S, S]` in row-major order, B at least 2: as in training, the
+    /// head's BatchNorm takes its statistics from the batch.
+    pub fn describe(&self, pixels: Vec<f32>, size: usize) -> Result<Described, Error> {
+        let images = pixels.len() / (3 * size * size);
+        let pixels = Tensor::from_vec(pixels, (images, 3, size, size), &self.device)?
+            .to_dtype(self.prototypes.dtype())?;
+        let (cls, output) = self.network.describe(&pixels)?;
+        let mean = cls.mean_keepdim(D::Minus1)?;
+        let features = unit_rows(&cls.broadcast_sub(&mean)?)?;
+        let cosines = unit_rows(&output)?.matmul(&unit_rows(&self.prototypes)?.t()?)?;
+        Ok(Described {
+            features: features.to_dtype(DType::F32)?.to_vec2()?,
+            prototypes: cosines.argmax(D::Minus1)?.to_vec1()?,
+        })
+    }
+}
