@@ -146,10 +146,14 @@ pub struct RunConfig {
     pub checkpoint_minutes: f64,
     /// Steps between lines of the log.
     pub log_steps: usize,
+    /// Epochs between evaluations on the labelled set of `--monitor`; one more is made before the first step and at the
+    /// end.
+    pub monitor_epochs: f64,
 }
 
 /// Keys that may differ between a run and its continuation: none changes what is computed.
-const FREE_KEYS: [&str; 4] = ["data.memory_mib", "data.threads", "run.checkpoint_minutes", "run.log_steps"];
+const FREE_KEYS: [&str; 5] =
+    ["data.memory_mib", "data.threads", "run.checkpoint_minutes", "run.log_steps", "run.monitor_epochs"];
 
 impl Config {
     /// Reads a file and applies `section.key=value` overrides, whose values are written as in TOML.
@@ -258,6 +262,7 @@ impl Config {
             (self.schedule.stretch >= 1.0, "schedule.stretch must be at least 1"),
             (self.run.checkpoint_minutes > 0.0, "run.checkpoint_minutes must be positive"),
             (self.run.log_steps > 0, "run.log_steps must be at least 1"),
+            (self.run.monitor_epochs > 0.0, "run.monitor_epochs must be positive"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
     }

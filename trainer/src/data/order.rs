@@ -48,6 +48,10 @@ pub(crate) enum Purpose {
     Draw = 3,
     /// Patches that a step's masked views keep.
     Mask = 4,
+    /// Images of the evaluation during a run.
+    Monitor = 8,
+    /// Images shown in a report.
+    Report = 9,
 }
 
 /// A ChaCha8 stream that is a function of its key alone, whichever thread asks for it.

@@ -2,12 +2,13 @@
 
 use super::checkpoint::{Checkpoint, Progress, run_files};
 use super::loader::{Loader, ViewBatch};
-use super::log::{Log, LogRecord};
+use super::log::{self, JsonLines, LogRecord};
+use super::monitor::{self, Monitor, MonitorRecord};
 use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped};
-use crate::msn::{Msn, Rates, StepReport, Views, keep_indices};
+use crate::msn::{Msn, Rates, StepReport, TargetEncoder, Views, keep_indices};
 use candle_core::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct RunOptions {
     pub time_limit: Option<Duration>,
     /// End cleanly once this is set.
     pub stop: Arc<AtomicBool>,
+    /// A labelled set to evaluate on every `run.monitor_epochs`.
+    pub monitor: Option<Arc<Monitor>>,
 }
 
 /// What a caller may want to show.
@@ -63,7 +66,11 @@ pub enum Event<'a> {
     Saved {
         /// Steps taken.
         step: usize,
+        /// Whether the run ends here.
+        last: bool,
     },
+    /// The encoder was evaluated on the labelled set.
+    Evaluated(&'a MonitorRecord),
 }
 
 /// Why a run ended without an error.
@@ -95,6 +102,10 @@ pub fn pretrain(
     let loader = Loader::start(Arc::clone(set), config, order, run.step..steps)?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
+    if run.step == 0 {
+        run.evaluate(observe)?;
+    }
+
     let started = Instant::now();
     let mut saved = (Instant::now(), run.step);
     let mut window = Window::new();
@@ -115,11 +126,14 @@ pub fn pretrain(
             observe(Event::Logged(&record));
             window = Window::new();
         }
+        let pause = Instant::now();
+        run.evaluate_when_due(steps, observe)?;
         if saved.0.elapsed().as_secs_f64() >= 60.0 * config.run.checkpoint_minutes {
             run.save()?;
             saved = (Instant::now(), run.step);
-            observe(Event::Saved { step: run.step });
+            observe(Event::Saved { step: run.step, last: false });
         }
+        window.paused += pause.elapsed();
         if options.stop.load(Ordering::Relaxed) {
             outcome = Outcome::Stopped;
             break;
@@ -131,7 +145,7 @@ pub fn pretrain(
     }
     if saved.1 < run.step {
         run.save()?;
-        observe(Event::Saved { step: run.step });
+        observe(Event::Saved { step: run.step, last: true });
     }
     Ok(outcome)
 }
@@ -145,7 +159,9 @@ struct Run<'a> {
     steps_per_epoch: usize,
     schedules: crate::msn::Schedules,
     msn: Msn,
-    log: Log,
+    log: JsonLines<LogRecord>,
+    /// The labelled set and the record of evaluations on it.
+    monitor: Option<(Arc<Monitor>, JsonLines<MonitorRecord>)>,
     /// Steps taken.
     step: usize,
 }
@@ -172,6 +188,11 @@ impl<'a> Run<'a> {
             std::fs::write(&path, config.to_toml()?).map_err(|source| Error::Io { path, source })?;
         }
         let schedules = config.schedules(steps_per_epoch);
+        let log = JsonLines::open(out.join(log::FILE), |record: &LogRecord| record.step <= step)?;
+        let monitor = options.monitor.as_ref().map(|monitor| {
+            let record = JsonLines::open(out.join(monitor::FILE), |old: &MonitorRecord| old.step <= step)?;
+            Ok::<_, Error>((Arc::clone(monitor), record))
+        });
         Ok(Self {
             config,
             out,
@@ -180,7 +201,8 @@ impl<'a> Run<'a> {
             steps_per_epoch,
             schedules,
             msn,
-            log: Log::open(out, step)?,
+            log,
+            monitor: monitor.transpose()?,
             step,
         })
     }
@@ -210,6 +232,24 @@ impl<'a> Run<'a> {
             random: optional(batch.random, views.random_size)?,
             focal: optional(batch.focal, views.focal_size)?,
         })
+    }
+
+    /// Evaluates every `run.monitor_epochs` and after the last step.
+    fn evaluate_when_due(&mut self, steps: usize, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let interval = self.config.run.monitor_epochs * self.steps_per_epoch as f64;
+        let due = self.step == steps || self.step.is_multiple_of(interval.round().max(1.0) as usize);
+        if due { self.evaluate(observe) } else { Ok(()) }
+    }
+
+    fn evaluate(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let Some((monitor, records)) = &mut self.monitor else { return Ok(()) };
+        let state = self.msn.state().into_iter().collect();
+        let encoder = TargetEncoder::new(&self.config.msn(), &state, self.device)?;
+        let epoch = self.step as f64 / self.steps_per_epoch as f64;
+        let record = monitor.evaluate(&encoder, self.step, epoch)?;
+        records.write(&record)?;
+        observe(Event::Evaluated(&record));
+        Ok(())
     }
 
     fn save(&self) -> Result<(), Error> {
@@ -245,6 +285,8 @@ fn prepare_folder(out: &Path, start: Start) -> Result<(), Error> {
 struct Window {
     started: Instant,
     waited: Duration,
+    /// Spent on evaluations and checkpoints.
+    paused: Duration,
     steps: usize,
     /// Sums of loss, agreement, mean-entropy term and entropy.
     sums: [f64; 4],
@@ -252,7 +294,13 @@ struct Window {
 
 impl Window {
     fn new() -> Self {
-        Self { started: Instant::now(), waited: Duration::ZERO, steps: 0, sums: [0.0; 4] }
+        Self {
+            started: Instant::now(),
+            waited: Duration::ZERO,
+            paused: Duration::ZERO,
+            steps: 0,
+            sums: [0.0; 4],
+        }
     }
 
     fn add(&mut self, report: &StepReport) {
@@ -269,7 +317,7 @@ impl Window {
         steps_per_epoch: usize,
         batch_size: usize,
     ) -> LogRecord {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64();
         let [loss, msn, me_max, entropy] = self.sums.map(|sum| sum / self.steps as f64);
         LogRecord {
             step,
