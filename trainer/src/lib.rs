@@ -7,6 +7,7 @@ pub mod error;
 pub mod evaluate;
 pub mod export;
 pub mod msn;
+pub mod report;
 pub mod run;
 pub mod views;
 
