@@ -3,8 +3,10 @@
 mod evaluate;
 mod export;
 mod pretrain;
+mod report;
 
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use clap::{Parser, Subcommand, ValueEnum};
 use dozen_trainer::data::{DataOptions, ImageSet, Skipped};
 use std::path::PathBuf;
@@ -29,6 +31,8 @@ enum Command {
     },
     /// Writes a model folder from a training checkpoint.
     Export(export::Arguments),
+    /// Writes a run's report again: curves, prototypes, nearest neighbours, warnings, on one HTML page.
+    Report(report::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -46,12 +50,22 @@ enum DeviceArgument {
     Cpu,
 }
 
+impl DeviceArgument {
+    fn open(self) -> Result<Device> {
+        match self {
+            Self::Auto => Device::cuda_if_available(0).context("cannot use the CUDA device"),
+            Self::Cpu => Ok(Device::Cpu),
+        }
+    }
+}
+
 /// Parses the arguments of the process and does what they say.
 pub(crate) fn run() -> Result<()> {
     match Arguments::parse().command {
-        Command::Pretrain(arguments) => pretrain::run(arguments),
+        Command::Pretrain(arguments) => pretrain::run(&arguments),
         Command::Eval { what: Evaluation::LowShot(arguments) } => evaluate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
     }
 }
 

@@ -4,11 +4,11 @@ use crate::micro;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn dozen_train(arguments: &[&str]) -> Output {
+pub(crate) fn dozen_train(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dozen-train")).args(arguments).output().unwrap()
 }
 
-fn succeed(arguments: &[&str]) -> (String, String) {
+pub(crate) fn succeed(arguments: &[&str]) -> (String, String) {
     let output = dozen_train(arguments);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (printed, said) = (text(output.stdout), text(output.stderr));
@@ -16,7 +16,7 @@ fn succeed(arguments: &[&str]) -> (String, String) {
     (printed, said)
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -112,6 +112,8 @@ fn a_termination_request_ends_with_a_checkpoint() {
     assert!(child.wait().unwrap().success());
     assert!(rest.iter().any(|line| line.contains("--resume goes on")), "{rest:?}");
     assert!(run.join("checkpoint.safetensors").exists());
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("(not finished)") && report.ends_with("</html>"));
 }
 
 #[test]

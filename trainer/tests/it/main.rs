@@ -5,4 +5,6 @@
 mod cli;
 mod evaluate;
 mod micro;
+mod progress;
 mod resume;
+mod target;

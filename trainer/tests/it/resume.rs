@@ -20,7 +20,8 @@ fn train(
     stop_at: Option<usize>,
 ) -> Result<Outcome, Error> {
     let stop = Arc::new(AtomicBool::new(false));
-    let options = RunOptions { out: out.to_owned(), start, time_limit: None, stop: Arc::clone(&stop) };
+    let options =
+        RunOptions { out: out.to_owned(), start, time_limit: None, stop: Arc::clone(&stop), monitor: None };
     pretrain(config, set, &Device::Cpu, &options, &mut |event| {
         if let Event::Stepped { step } = event {
             stop.store(Some(step) == stop_at, Ordering::Relaxed);

@@ -1,16 +1,23 @@
 //! `dozen-train pretrain`.
 
+mod dry_run;
+mod live;
+mod ndjson;
+
 use super::{DeviceArgument, note, open_images};
 use anyhow::{Context as _, Result};
 use candle_core::Device;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use dozen_trainer::config::Config;
-use dozen_trainer::run::{Event, LogRecord, Outcome, RunOptions, Start, checkpoint, pretrain};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
+use dozen_trainer::data::ImageSet;
+use dozen_trainer::report::{self, Images, RunFacts};
+use dozen_trainer::run::{Event, Monitor, Outcome, RunOptions, Start, checkpoint, pretrain};
+use live::Live;
+use ndjson::Ndjson;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -21,9 +28,9 @@ pub(super) struct Arguments {
     /// an archive.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Folder for checkpoints and log.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    /// Folder for checkpoints, log and report.
+    #[arg(long, required_unless_present = "dry_run", value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Go on from the newest checkpoint in the folder.
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
@@ -36,46 +43,143 @@ pub(super) struct Arguments {
     /// End cleanly, with a checkpoint, after this many minutes. The schedules still follow schedule.epochs.
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<f64>,
+    /// Labelled images, one folder per class, that training does not learn from: 1- and 5-shot accuracy on at most 2,000
+    /// of them is measured every run.monitor_epochs.
+    #[arg(long, value_name = "PATH")]
+    monitor: Option<PathBuf>,
+    /// How progress is told.
+    #[arg(long, value_enum, default_value = "auto")]
+    progress: ProgressArgument,
+    /// Print what the run would need (parameters, tokens, memory, time, measured on a few steps) and do not run it.
+    #[arg(long, conflicts_with = "progress")]
+    dry_run: bool,
     /// Where to train.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceArgument,
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<()> {
-    let config = Config::read(&arguments.config, &arguments.overrides)?;
-    let device = match arguments.device {
-        DeviceArgument::Auto => Device::cuda_if_available(0).context("cannot use the CUDA device")?,
-        DeviceArgument::Cpu => Device::Cpu,
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressArgument {
+    /// A live display on a terminal, otherwise a line every 30 seconds; both on standard error.
+    Auto,
+    /// One JSON object per line on standard output, for programs.
+    Ndjson,
+}
+
+/// Images that a report looks at.
+const SAMPLE: usize = 1000;
+/// The same while training goes on, or somebody waits for the program to end, on a CPU: the look takes seconds, not minutes.
+const SMALL_SAMPLE: usize = 256;
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let stop = stop_on_signals()?;
+    let mut progress = match arguments.progress {
+        ProgressArgument::Auto => Progress::Live(Live::default()),
+        ProgressArgument::Ndjson => Progress::Ndjson(Ndjson::new(Arc::clone(&stop))),
     };
+    let ended = train(arguments, stop, &mut progress);
+    if let (Progress::Ndjson(ndjson), Err(error)) = (&mut progress, &ended) {
+        let kept = arguments.out.as_deref().filter(|out| checkpoint::exists_in(out));
+        ndjson.failed(&format!("{error:#}"), kept.map(|out| out.join(checkpoint::FILE)).as_deref());
+    }
+    ended
+}
+
+/// Who is told how training goes.
+enum Progress {
+    Live(Live),
+    Ndjson(Ndjson),
+}
+
+fn train(arguments: &Arguments, stop: Arc<AtomicBool>, progress: &mut Progress) -> Result<()> {
+    let config = Config::read(&arguments.config, &arguments.overrides)?;
+    let device = arguments.device.open()?;
+    let Some(out) = arguments.out.as_deref().filter(|_| !arguments.dry_run) else {
+        return dry_run::run(&config, &arguments.data, &device);
+    };
+    let set = Arc::new(open_images(&arguments.data, &config.data)?);
+    let options = options(arguments, &config, out, stop)?;
+    let facts = RunFacts::gather(
+        &arguments.data,
+        arguments.monitor.as_deref(),
+        (set.len(), set.skipped().len()),
+        if device.is_cuda() { "cuda" } else { "cpu" },
+    );
+    match progress {
+        Progress::Live(live) => live.prepare(&config),
+        Progress::Ndjson(ndjson) => ndjson.prepare(&config, &facts, out, set.skipped()),
+    }
+    let mut running = false;
+    let outcome = pretrain(&config, &set, &device, &options, &mut |event| {
+        if matches!(event, Event::Started { .. }) {
+            running = true;
+            if let Err(error) = facts.write(out) {
+                note(&format!("warning: the report will not know data and machine: {error}"));
+            }
+        }
+        match progress {
+            Progress::Live(live) => live.show(&event),
+            Progress::Ndjson(ndjson) => ndjson.tell(&event),
+        }
+        if matches!(event, Event::Saved { last: false, .. }) {
+            write_report(out, &set, &device, false);
+        }
+    });
+    if let Progress::Live(live) = progress {
+        live.clear();
+    }
+    let kept = out.join(checkpoint::FILE);
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) if checkpoint::exists_in(out) && running => {
+            return Err(error).with_context(|| format!("the last good checkpoint is {}", kept.display()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let report = write_report(out, &set, &device, outcome == Outcome::Finished);
+    if let Progress::Ndjson(ndjson) = progress {
+        ndjson.ended(outcome, &kept, report.as_deref());
+    }
+    note(match outcome {
+        Outcome::Finished => "finished",
+        Outcome::OutOfTime => "stopped at the time limit; --resume goes on",
+        Outcome::Stopped => "stopped; --resume goes on",
+    });
+    note(&format!("checkpoint: {}", kept.display()));
+    if let Some(report) = report {
+        note(&format!("report: {}", report.display()));
+    }
+    Ok(())
+}
+
+fn options(arguments: &Arguments, config: &Config, out: &Path, stop: Arc<AtomicBool>) -> Result<RunOptions> {
     let start = match (arguments.resume, arguments.overwrite) {
         (true, _) => Start::Resume,
         (false, true) => Start::Overwrite,
         (false, false) => Start::Fresh,
     };
-    let set = Arc::new(open_images(&arguments.data, &config.data)?);
     let time_limit = arguments
         .max_minutes
         .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes).context("--max-minutes"))
         .transpose()?;
-    let options = RunOptions { out: arguments.out, start, time_limit, stop: stop_on_signals()? };
-    let mut display = Display::new(config.optimisation.batch_size);
-    let outcome = pretrain(&config, &set, &device, &options, &mut |event| display.show(&event));
-    display.bar.finish_and_clear();
-    let kept = options.out.join(checkpoint::FILE);
-    match outcome {
-        Ok(outcome) => {
-            note(match outcome {
-                Outcome::Finished => "finished",
-                Outcome::OutOfTime => "stopped at the time limit; --resume goes on",
-                Outcome::Stopped => "stopped; --resume goes on",
-            });
-            note(&format!("checkpoint: {}", kept.display()));
-            Ok(())
+    let monitor = arguments.monitor.as_ref().map(|path| {
+        let monitor = Monitor::open(std::slice::from_ref(path), config).context("cannot use --monitor")?;
+        note(&format!("evaluating on {} images of {} classes", monitor.images(), monitor.classes()));
+        Ok::<_, anyhow::Error>(Arc::new(monitor))
+    });
+    Ok(RunOptions { out: out.to_owned(), start, time_limit, stop, monitor: monitor.transpose()? })
+}
+
+/// Writes the report of the newest checkpoint; a run is worth more than its report, so that failing is only said.
+fn write_report(out: &Path, set: &ImageSet, device: &Device, finished: bool) -> Option<PathBuf> {
+    let path = out.join(report::FILE);
+    let sample = if finished || !device.is_cpu() { SAMPLE } else { SMALL_SAMPLE };
+    match report::write(out, &Images::Set(set, sample), device, &path) {
+        Ok(_) => Some(path),
+        Err(error) => {
+            note(&format!("warning: no report was written: {error}"));
+            None
         }
-        Err(error) if checkpoint::exists_in(&options.out) && display.running => {
-            Err(error).with_context(|| format!("the last good checkpoint is {}", kept.display()))
-        }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -89,70 +193,4 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             .context("cannot listen for signals")?;
     }
     Ok(stop)
-}
-
-/// Seconds between lines where there is no terminal to draw a bar on.
-const LINE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// A progress bar, or lines where there is no terminal.
-struct Display {
-    bar: ProgressBar,
-    batch_size: usize,
-    steps_per_epoch: usize,
-    steps: usize,
-    running: bool,
-    last_line: Option<Instant>,
-}
-
-impl Display {
-    fn new(batch_size: usize) -> Self {
-        let bar = ProgressBar::hidden();
-        Self { bar, batch_size, steps_per_epoch: 1, steps: 0, running: false, last_line: None }
-    }
-
-    fn show(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Started { step, steps, steps_per_epoch } => {
-                self.running = true;
-                (self.steps, self.steps_per_epoch) = (*steps, *steps_per_epoch);
-                self.bar = bar(*steps).with_position(*step as u64);
-                self.bar.reset_eta();
-                self.say(&format!("step {step} of {steps}, {steps_per_epoch} per epoch"));
-            }
-            Event::Stepped { step } => self.bar.set_position(*step as u64),
-            Event::Logged(record) => self.logged(record),
-            Event::Unreadable(skipped) => {
-                self.say(&format!("warning: {} is left out: {}", skipped.name, skipped.reason));
-            }
-            Event::Saved { step } => self.say(&format!("checkpoint at step {step}")),
-        }
-    }
-
-    fn logged(&mut self, record: &LogRecord) {
-        let status = format!(
-            "loss {:.3}, {} prototypes, target {:.2}, {:.0} images/s, {:.0} % waiting",
-            record.loss,
-            record.distinct_prototypes,
-            record.max_target,
-            record.images_per_second,
-            100.0 * record.data_wait
-        );
-        if self.bar.is_hidden() && self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
-            self.last_line = Some(Instant::now());
-            let left = (self.steps - record.step) as f64 * self.batch_size as f64 / record.images_per_second;
-            let (step, epoch, minutes) = (record.step, record.epoch, left / 60.0);
-            note(&format!("step {step}, epoch {epoch:.2}: {status}, {minutes:.0} min left"));
-        }
-        self.bar.set_message(format!("epoch {:.2}: {status}", record.epoch));
-    }
-
-    fn say(&self, message: &str) {
-        self.bar.suspend(|| note(message));
-    }
-}
-
-fn bar(steps: usize) -> ProgressBar {
-    let template = "{wide_bar} {pos}/{len} [{elapsed_precise}, {eta_precise} left]\n{msg}";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(steps as u64).with_style(style)
 }
