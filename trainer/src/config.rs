@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::data::DataOptions;
+use crate::msn::MaskRule;
 use crate::views::Distortion;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,6 +48,8 @@ pub struct ViewsConfig {
     pub focal_area: (f64, f64),
     /// Share of the patches of random anchors that is dropped.
     pub patch_drop: f64,
+    /// How the patches that stay are chosen.
+    pub masks: MaskRule,
     /// Colour distortions, the same for all views.
     pub distortion: Distortion,
 }
@@ -65,12 +68,17 @@ pub struct ModelConfig {
     pub intermediate_size: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
+    /// Stochastic depth: the last block's branches are left out this often while training, the first block's never.
+    pub drop_path: f64,
 }
 
 /// The projection head: three linear layers with BatchNorm and GELU between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeadConfig {
+    /// Number of heads, each with prototypes of its own. More than one form an ensemble weighted, image by image, by how
+    /// sure their targets are (arXiv 2211.09981).
+    pub count: usize,
     /// Width of the two hidden layers.
     pub hidden: usize,
     /// Width of the output, which the prototypes share.
@@ -81,7 +89,7 @@ pub struct HeadConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
-    /// Number of prototypes K.
+    /// Number of prototypes K of each head.
     pub prototypes: usize,
     /// Temperature τ of the anchor predictions.
     pub temperature: f64,
@@ -89,10 +97,21 @@ pub struct LossConfig {
     pub start_sharpen: f64,
     /// Sharpening at the end of the schedule.
     pub final_sharpen: f64,
+    /// Temperature of the weights of several heads at the start.
+    pub start_ensemble_temperature: f64,
+    /// Temperature of the weights of several heads at the end.
+    pub final_ensemble_temperature: f64,
+    /// Epochs in which sharpening and ensemble temperature go from start to end; 0 takes the whole schedule.
+    pub temperature_epochs: f64,
     /// Weight λ of the mean-entropy maximisation term.
     pub memax_weight: f64,
     /// Weight of the mean entropy of the single predictions; 0 only logs it.
     pub entropy_weight: f64,
+    /// Weight of the Kozachenko–Leonenko term, which spreads the features of a batch (DINOv2, arXiv 2304.07193).
+    pub koleo_weight: f64,
+    /// How unevenly prototypes are expected to be used: the k-th proportionally to k to the power of minus this (PMSN, arXiv
+    /// 2210.07277, for data whose classes differ in size). 0 expects all alike.
+    pub prior_exponent: f64,
     /// Share of the uniform distribution that is mixed into predictions and targets.
     pub label_smoothing: f64,
     /// Balance the targets by three Sinkhorn iterations. Only with many more images per batch than prototypes.
@@ -103,8 +122,13 @@ pub struct LossConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimisationConfig {
-    /// Images per step.
+    /// Images per forward pass on each rank.
     pub batch_size: usize,
+    /// Batches whose gradients are averaged into one step. Each keeps its own BatchNorm, mean prediction and Sinkhorn
+    /// balance, which a larger batch would widen.
+    pub accumulate: usize,
+    /// Compute activations again in the backward pass instead of keeping them: less memory, a forward pass more.
+    pub recompute: bool,
     /// Learning rate at the first step.
     pub start_learning_rate: f64,
     /// Learning rate after the warm-up.
@@ -222,6 +246,7 @@ impl Config {
                 low_sigma > 0.0 && low_sigma <= high_sigma && high_sigma.is_finite(),
                 "views.distortion.blur_sigma must be two lengths, 0 < low <= high",
             ),
+            ((0.0..1.0).contains(&model.drop_path), "model.drop_path must lie in 0..1"),
             (model.patch_size > 0, "model.patch_size must be at least 1"),
             (
                 views.random_size >= model.patch_size
@@ -238,12 +263,28 @@ impl Config {
                     && model.hidden_size.is_multiple_of(model.num_attention_heads),
                 "model.hidden_size must be a multiple of model.num_attention_heads",
             ),
+            (self.head.count > 0, "head.count must be at least 1"),
             (self.head.hidden > 0 && self.head.output > 0, "head: widths must be at least 1"),
             (self.loss.prototypes > 1, "loss.prototypes must be at least 2"),
             (
                 self.loss.temperature > 0.0 && self.loss.start_sharpen > 0.0 && self.loss.final_sharpen > 0.0,
                 "loss: temperature and sharpening must be positive",
             ),
+            (
+                self.loss.start_ensemble_temperature > 0.0 && self.loss.final_ensemble_temperature > 0.0,
+                "loss: ensemble temperatures must be positive",
+            ),
+            (
+                (0.0..=self.schedule.epochs as f64).contains(&self.loss.temperature_epochs),
+                "loss.temperature_epochs must lie between 0 and schedule.epochs",
+            ),
+            (self.loss.koleo_weight >= 0.0, "loss.koleo_weight must not be negative"),
+            (self.loss.prior_exponent >= 0.0, "loss.prior_exponent must not be negative"),
+            (
+                self.loss.prior_exponent == 0.0 || !self.loss.sinkhorn,
+                "loss.prior_exponent needs loss.sinkhorn = false, which would enforce the uniform prior",
+            ),
+            (optimisation.accumulate > 0, "optimisation.accumulate must be at least 1"),
             (
                 optimisation.batch_size > 1,
                 "optimisation.batch_size must be at least 2: BatchNorm needs a spread",

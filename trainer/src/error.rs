@@ -53,6 +53,9 @@ pub enum Error {
     /// A resize was refused.
     #[error("resizing an image: {0}")]
     Resize(#[from] dozen_models::image::OutsideImage),
+    /// The processes of a data-parallel run cannot find each other.
+    #[error("data-parallel run: {0}")]
+    Launch(String),
     /// Background threads could not be started, or ended early.
     #[error("background threads: {0}")]
     Threads(String),
@@ -92,6 +95,12 @@ pub enum Error {
     /// A continued run differs from what was started.
     #[error("the checkpoint belongs to another run: {}; change it back, or start afresh in another folder", .differences.join("; "))]
     OtherRun {
+        /// What differs.
+        differences: Vec<String>,
+    },
+    /// The initial model is of another shape than the configuration.
+    #[error("{}", .differences.join("; "))]
+    OtherShape {
         /// What differs.
         differences: Vec<String>,
     },

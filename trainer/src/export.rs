@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::config::Config;
-use crate::msn::Msn;
+use crate::msn::{Msn, Ranks};
 use crate::run::Checkpoint;
 use candle_core::{DType, Device, Tensor};
 use dozen_models::checkpoint::{StoredDtype, export as write_folder};
@@ -19,7 +19,7 @@ pub fn export(checkpoint: &Checkpoint, dir: &Path, name: &str, dtype: StoredDtyp
 
 /// Writes the trunk as it is before the first step: what training must improve on.
 pub fn export_untrained(config: &Config, dir: &Path, name: &str) -> Result<(), Error> {
-    let msn = Msn::new(config.msn(), config.run.seed, DType::F32, &Device::Cpu)?;
+    let msn = Msn::new(config.msn(), config.run.seed, DType::F32, &Device::Cpu, &Ranks::alone())?;
     write(config, &msn.target_trunk(), dir, name, StoredDtype::F32)
 }
 

@@ -6,6 +6,7 @@ pub mod data;
 pub mod error;
 pub mod evaluate;
 pub mod export;
+pub mod initial;
 pub mod msn;
 pub mod report;
 pub mod run;

@@ -23,6 +23,25 @@ pub struct Vit {
     norm: Affine,
 }
 
+/// What a forward pass leaves out or scales.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ForwardOptions<'a> {
+    /// The patches that stay; `None` keeps all. They are dropped as if after the position embedding was added (arXiv
+    /// 2204.07141 §3).
+    pub keep: Option<Keep<'a>>,
+    /// Factors `[depth, 2, B]` of the attention and the MLP branch of every block for every image: stochastic depth.
+    pub branch_scales: Option<&'a Tensor>,
+}
+
+/// Patches (0-based, without CLS) that stay.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep<'a> {
+    /// The same for every image of the batch.
+    Shared(&'a [u32]),
+    /// `[B, kept]` of type u32, a row for each image.
+    PerImage(&'a Tensor),
+}
+
 impl Vit {
     /// Names and shapes of every parameter, in registration order.
     pub fn parameter_shapes(config: &VitConfig) -> Vec<(String, Vec<usize>)> {
@@ -97,22 +116,42 @@ impl Vit {
         &self.config
     }
 
-    /// Pixels `[B, 3, H, W]` to the hidden states after the last block, before the final norm: `[B, 1 + kept, D]`.
-    ///
-    /// `keep`: indices of the patches (0-based, without CLS) that stay, one list for the whole batch; `None` keeps all.
-    /// They are dropped as if after the position embedding was added (arXiv 2204.07141 §3). H and W may differ from
-    /// `image_size`; position embeddings are interpolated to ⌊H/P⌋×⌊W/P⌋.
+    /// [`Self::forward_with`] that keeps the same patches of every image, or all.
     pub fn forward(&self, pixels: &Tensor, keep: Option<&[u32]>) -> Result<Tensor, Error> {
-        let mut hidden = self.embed_patches(pixels, keep)?;
-        for block in &self.blocks {
-            hidden = self.kernels.block(
-                &hidden,
-                block,
-                self.config.num_attention_heads,
-                self.config.layer_norm_eps,
-            )?;
+        self.forward_with(pixels, &ForwardOptions { keep: keep.map(Keep::Shared), branch_scales: None })
+    }
+
+    /// Pixels `[B, 3, H, W]` to the hidden states after the last block, before the final norm: `[B, 1 + kept, D]`. H and W
+    /// may differ from `image_size`; position embeddings are interpolated to ⌊H/P⌋×⌊W/P⌋.
+    pub fn forward_with(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Tensor, Error> {
+        let (heads, eps) = (self.config.num_attention_heads, self.config.layer_norm_eps);
+        let mut hidden = self.embed_patches(pixels, options.keep)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            hidden = match options.branch_scales {
+                Some(scales) => self.scaled_block(&hidden, block, &scales.get(index)?)?,
+                None => self.kernels.block(&hidden, block, heads, eps)?,
+            };
         }
         Ok(hidden)
+    }
+
+    /// A block whose branches are multiplied by the rows of `scales` `[2, B]`.
+    fn scaled_block(&self, x: &Tensor, block: &BlockParameters, scales: &Tensor) -> Result<Tensor, Error> {
+        let (kernels, eps) = (self.kernels, self.config.layer_norm_eps);
+        let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = block;
+        let scaled = |branch: Tensor, index: usize| {
+            let scale = scales.get(index)?.reshape((branch.dim(0)?, 1, 1))?.to_dtype(branch.dtype())?;
+            branch.broadcast_mul(&scale)
+        };
+        let normed = kernels.layer_norm(x, &norm1.weight, &norm1.bias, eps)?;
+        let packed = kernels.linear(&normed, &qkv.weight, &qkv.bias)?;
+        let mixed = kernels.attention(&packed, self.config.num_attention_heads)?;
+        let mixed = kernels.linear(&mixed, &projection.weight, &projection.bias)?;
+        let middle = (x + scaled(mixed, 0)?)?;
+        let normed = kernels.layer_norm(&middle, &norm2.weight, &norm2.bias, eps)?;
+        let wide = kernels.gelu(&kernels.linear(&normed, &fc1.weight, &fc1.bias)?)?;
+        let out = scaled(kernels.linear(&wide, &fc2.weight, &fc2.bias)?, 1)?;
+        Ok((middle + out)?)
     }
 
     /// The final LayerNorm of any `[.., D]`.
@@ -122,7 +161,7 @@ impl Vit {
     }
 
     /// CLS and the kept patches with their position embeddings, `[B, 1 + kept, D]`.
-    fn embed_patches(&self, pixels: &Tensor, keep: Option<&[u32]>) -> Result<Tensor, Error> {
+    fn embed_patches(&self, pixels: &Tensor, keep: Option<Keep<'_>>) -> Result<Tensor, Error> {
         let width = self.config.hidden_size;
         let (batch, _, image_height, image_width) = pixels.dims4()?;
         let (rows, columns) = (image_height / self.config.patch_size, image_width / self.config.patch_size);
@@ -132,12 +171,25 @@ impl Vit {
         let cls_position = positions.narrow(0, 0, 1)?;
         let mut positions =
             interpolate::resize_grid(&positions.narrow(0, 1, grid * grid)?, grid, rows, columns)?;
-        if let Some(keep) = keep {
-            // Embedding and adding positions act on each patch alone, so dropping first gives the same for less work.
-            check_keep(keep, rows * columns)?;
-            let keep = Tensor::new(keep, pixels.device())?;
-            patches = patches.index_select(&keep, 1)?;
-            positions = positions.index_select(&keep, 0)?;
+        // Embedding and adding positions act on each patch alone, so dropping first gives the same for less work.
+        match keep {
+            None => {}
+            Some(Keep::Shared(keep)) => {
+                check_keep(keep, rows * columns)?;
+                let keep = Tensor::new(keep, pixels.device())?;
+                patches = patches.index_select(&keep, 1)?;
+                positions = positions.index_select(&keep, 0)?;
+            }
+            Some(Keep::PerImage(keep)) => {
+                let kept = keep.dim(1)?;
+                for row in keep.to_vec2::<u32>()? {
+                    check_keep(&row, rows * columns)?;
+                }
+                positions = positions.index_select(&keep.flatten_all()?, 0)?.reshape((batch, kept, width))?;
+                let first = (Tensor::arange(0, batch as u32, pixels.device())? * (rows * columns) as f64)?;
+                let of_batch = keep.broadcast_add(&first.reshape((batch, 1))?)?.flatten_all()?;
+                patches = patches.flatten_to(1)?.index_select(&of_batch, 0)?.reshape((batch, kept, ()))?;
+            }
         }
         let weight = self.patch_embed.weight.reshape((width, ()))?;
         let tokens =

@@ -44,16 +44,17 @@ enum Evaluation {
 /// Where tensors live.
 #[derive(Clone, Copy, ValueEnum)]
 enum DeviceArgument {
-    /// The first CUDA device where this build and machine have one, otherwise the CPU.
+    /// A CUDA device where this build and machine have one, otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
 }
 
 impl DeviceArgument {
-    fn open(self) -> Result<Device> {
+    /// `gpu` is the number of the CUDA device.
+    fn open(self, gpu: usize) -> Result<Device> {
         match self {
-            Self::Auto => Device::cuda_if_available(0).context("cannot use the CUDA device"),
+            Self::Auto => Device::cuda_if_available(gpu).context("cannot use the CUDA device"),
             Self::Cpu => Ok(Device::Cpu),
         }
     }

@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(0)?;
     let config = Checkpoint::load_latest(&arguments.run, &Device::Cpu)?.progress.config;
     let recorded = RunFacts::read(&arguments.run).map(|facts| facts.data).unwrap_or_default();
     let given = !arguments.data.is_empty();

@@ -48,6 +48,8 @@ pub(crate) enum Purpose {
     Draw = 3,
     /// Patches that a step's masked views keep.
     Mask = 4,
+    /// Branches that a step leaves out.
+    DropPath = 5,
     /// Images of the evaluation during a run.
     Monitor = 8,
     /// Images shown in a report.

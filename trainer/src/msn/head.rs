@@ -1,5 +1,6 @@
 //! The projection head: three linear layers, BatchNorm and GELU after the first two. Always in training mode.
 
+use super::collective::Ranks;
 use super::update::blend;
 use candle_core::{Result, Tensor, Var};
 use dozen_models::vit::Kernels;
@@ -10,23 +11,37 @@ const EPS: f64 = 1e-5;
 /// Weight of a new batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
 
-/// Names and shapes of the head's parameters, in registration order.
-pub(super) fn parameter_shapes(width: usize, hidden: usize, output: usize) -> Vec<(String, Vec<usize>)> {
+/// What the names of a head's tensors begin with. The first head's are the published ones; those of an ensemble's others
+/// carry their number.
+fn prefix(head: usize) -> String {
+    if head == 0 { "fc".into() } else { format!("fc.{head}") }
+}
+
+/// Names and shapes of the parameters of head number `head`, in registration order.
+pub(super) fn parameter_shapes(
+    head: usize,
+    width: usize,
+    hidden: usize,
+    output: usize,
+) -> Vec<(String, Vec<usize>)> {
+    let prefix = prefix(head);
     let mut shapes = Vec::new();
     for (layer, inputs, outputs) in [(1, width, hidden), (2, hidden, hidden), (3, hidden, output)] {
-        shapes.push((format!("fc.fc{layer}.weight"), vec![outputs, inputs]));
-        shapes.push((format!("fc.fc{layer}.bias"), vec![outputs]));
+        shapes.push((format!("{prefix}.fc{layer}.weight"), vec![outputs, inputs]));
+        shapes.push((format!("{prefix}.fc{layer}.bias"), vec![outputs]));
         if layer < 3 {
-            shapes.push((format!("fc.bn{layer}.weight"), vec![outputs]));
-            shapes.push((format!("fc.bn{layer}.bias"), vec![outputs]));
+            shapes.push((format!("{prefix}.bn{layer}.weight"), vec![outputs]));
+            shapes.push((format!("{prefix}.bn{layer}.bias"), vec![outputs]));
         }
     }
     shapes
 }
 
-/// Names and lengths of the running statistics.
-pub(super) fn buffer_shapes(hidden: usize) -> Vec<(String, usize)> {
-    let names = |layer| [format!("fc.bn{layer}.running_mean"), format!("fc.bn{layer}.running_var")];
+/// Names and lengths of its running statistics.
+pub(super) fn buffer_shapes(head: usize, hidden: usize) -> Vec<(String, usize)> {
+    let prefix = prefix(head);
+    let names =
+        |layer| [format!("{prefix}.bn{layer}.running_mean"), format!("{prefix}.bn{layer}.running_var")];
     [1, 2].into_iter().flat_map(names).map(|name| (name, hidden)).collect()
 }
 
@@ -35,6 +50,7 @@ pub(super) struct Head {
     layers: [(Tensor, Tensor); 3],
     norms: [BatchNorm; 2],
     kernels: Kernels,
+    ranks: Ranks,
 }
 
 /// Mean and variance over one batch, for each of the head's norms. Kept apart from the running statistics until the step
@@ -49,35 +65,47 @@ struct BatchNorm {
 }
 
 impl Head {
+    /// Head number `head` of the network whose tensors these are.
     pub(super) fn new(
+        head: usize,
         parameters: &HashMap<String, Tensor>,
         buffers: &HashMap<String, Var>,
         kernels: Kernels,
+        ranks: &Ranks,
     ) -> Result<Self> {
+        let prefix = prefix(head);
         let missing = |name: &str| candle_core::Error::Msg(format!("tensor `{name}` is missing"));
         let parameter = |name: String| parameters.get(&name).cloned().ok_or_else(|| missing(&name));
         let buffer = |name: String| buffers.get(&name).cloned().ok_or_else(|| missing(&name));
         let layer = |number: usize| -> Result<(Tensor, Tensor)> {
-            Ok((parameter(format!("fc.fc{number}.weight"))?, parameter(format!("fc.fc{number}.bias"))?))
+            Ok((
+                parameter(format!("{prefix}.fc{number}.weight"))?,
+                parameter(format!("{prefix}.fc{number}.bias"))?,
+            ))
         };
         let norm = |number: usize| -> Result<BatchNorm> {
             Ok(BatchNorm {
-                weight: parameter(format!("fc.bn{number}.weight"))?,
-                bias: parameter(format!("fc.bn{number}.bias"))?,
-                running_mean: buffer(format!("fc.bn{number}.running_mean"))?,
-                running_var: buffer(format!("fc.bn{number}.running_var"))?,
+                weight: parameter(format!("{prefix}.bn{number}.weight"))?,
+                bias: parameter(format!("{prefix}.bn{number}.bias"))?,
+                running_mean: buffer(format!("{prefix}.bn{number}.running_mean"))?,
+                running_var: buffer(format!("{prefix}.bn{number}.running_var"))?,
             })
         };
-        Ok(Self { layers: [layer(1)?, layer(2)?, layer(3)?], norms: [norm(1)?, norm(2)?], kernels })
+        Ok(Self {
+            layers: [layer(1)?, layer(2)?, layer(3)?],
+            norms: [norm(1)?, norm(2)?],
+            kernels,
+            ranks: ranks.clone(),
+        })
     }
 
-    /// `[B, D]` to `[B, output]`, normalised by this batch's statistics, which are returned beside it.
+    /// `[B, D]` to `[B, output]`, normalised by this batch's statistics over all ranks, which are returned beside it.
     pub(super) fn forward(&self, features: &Tensor) -> Result<(Tensor, Statistics)> {
         let [(first, first_bias), (second, second_bias), (third, third_bias)] = &self.layers;
         let hidden = self.kernels.linear(features, first, first_bias)?;
-        let (hidden, first) = self.norms[0].forward(&hidden)?;
+        let (hidden, first) = self.norms[0].forward(&hidden, &self.ranks)?;
         let hidden = self.kernels.linear(&self.kernels.gelu(&hidden)?, second, second_bias)?;
-        let (hidden, second) = self.norms[1].forward(&hidden)?;
+        let (hidden, second) = self.norms[1].forward(&hidden, &self.ranks)?;
         let output = self.kernels.linear(&self.kernels.gelu(&hidden)?, third, third_bias)?;
         Ok((output, Statistics([first, second])))
     }
@@ -95,11 +123,11 @@ impl Head {
 impl BatchNorm {
     /// The normalised batch, its mean, and its unbiased variance: PyTorch's buffers hold that, while the normalisation
     /// divides by the biased one.
-    fn forward(&self, x: &Tensor) -> Result<(Tensor, (Tensor, Tensor))> {
-        let rows = x.dim(0)? as f64;
-        let mean = x.mean_keepdim(0)?;
+    fn forward(&self, x: &Tensor, ranks: &Ranks) -> Result<(Tensor, (Tensor, Tensor))> {
+        let rows = (x.dim(0)? * ranks.count()) as f64;
+        let mean = ranks.mean(&x.mean_keepdim(0)?)?;
         let centred = x.broadcast_sub(&mean)?;
-        let variance = centred.sqr()?.mean_keepdim(0)?;
+        let variance = ranks.mean(&centred.sqr()?.mean_keepdim(0)?)?;
         let unbiased = (variance.squeeze(0)?.detach() * (rows / (rows - 1.0).max(1.0)))?;
         let scale = (variance + EPS)?.recip()?.sqrt()?.broadcast_mul(&self.weight)?;
         let normed = centred.broadcast_mul(&scale)?.broadcast_add(&self.bias)?;
@@ -124,7 +152,7 @@ mod tests {
             running_var: Var::from_tensor(&constant(1.0)).unwrap(),
         };
         let batch = Tensor::new(&[[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [6.0, 9.0]], &device).unwrap();
-        let (normed, (mean, variance)) = norm.forward(&batch).unwrap();
+        let (normed, (mean, variance)) = norm.forward(&batch, &Ranks::alone()).unwrap();
         assert_eq!(mean.to_vec1::<f64>().unwrap(), [3.0, 6.0]);
         let variance = variance.to_vec1::<f64>().unwrap();
         assert!(
@@ -141,14 +169,14 @@ mod tests {
     #[test]
     fn accepting_moves_the_running_statistics_by_a_tenth() {
         let device = Device::Cpu;
-        let shapes = parameter_shapes(3, 4, 2).into_iter();
+        let shapes = parameter_shapes(0, 3, 4, 2).into_iter();
         let parameters: HashMap<String, Tensor> =
             shapes.map(|(name, shape)| (name, Tensor::randn(0.0, 1.0, shape, &device).unwrap())).collect();
         let zeros = |(name, length)| {
             (name, Var::from_tensor(&Tensor::zeros(length, DType::F64, &device).unwrap()).unwrap())
         };
-        let buffers: HashMap<String, Var> = buffer_shapes(4).into_iter().map(zeros).collect();
-        let head = Head::new(&parameters, &buffers, Kernels::Reference).unwrap();
+        let buffers: HashMap<String, Var> = buffer_shapes(0, 4).into_iter().map(zeros).collect();
+        let head = Head::new(0, &parameters, &buffers, Kernels::Reference, &Ranks::alone()).unwrap();
         let features = Tensor::randn(0.0, 1.0, (5, 3), &device).unwrap();
         let (output, statistics) = head.forward(&features).unwrap();
         assert_eq!(output.dims(), [5, 2]);

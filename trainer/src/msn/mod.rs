@@ -4,8 +4,11 @@
 //! that a slowly moving copy of the network sees. No labels, no reconstruction; sharpened targets and the entropy of the
 //! mean assignment keep it from collapsing.
 
+mod collective;
+mod drop_path;
 mod head;
 mod initialise;
+mod koleo;
 mod loss;
 mod masking;
 mod model;
@@ -13,14 +16,20 @@ mod network;
 mod optimizer;
 mod schedule;
 mod size;
+mod step;
 mod target;
 #[cfg(test)]
 mod tests;
 mod update;
+mod views;
 
-pub use loss::{Loss, LossOptions, loss, targets};
-pub use masking::keep_indices;
-pub use model::{Msn, MsnConfig, Rates, StepReport, Views};
+pub use collective::{Collective, Ranks};
+pub(crate) use drop_path::branch_scales;
+pub use loss::{HeadOutputs, Loss, LossOptions, loss, targets};
+pub use masking::{Mask, MaskRule, contrasting_patches, kept_patches, random_patches};
+pub use model::{Msn, MsnConfig};
 pub use schedule::{ScheduleOptions, Schedules};
 pub use size::ParameterCounts;
+pub use step::{Rates, StepReport};
 pub use target::{Described, TargetEncoder};
+pub use views::{AnchorGroup, Views};

@@ -1,29 +1,30 @@
-//! The state of a training run and one step of it.
+//! The state of a training run.
 
-use super::head::Statistics;
-use super::loss::{LossOptions, loss, targets};
+use super::collective::Ranks;
+use super::loss::LossOptions;
 use super::network::Network;
-use super::optimizer::{GradientNorms, Parameter};
-use super::update::blend;
+use super::optimizer::Parameter;
 use super::{head, initialise};
 use crate::Error;
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use dozen_models::vit::reference::Vit;
-use dozen_models::vit::{Kernels, VitConfig};
+use dozen_models::vit::{Kernels, Parameters, VitConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What is trained and against which loss.
 #[derive(Clone, Debug)]
 pub struct MsnConfig {
     /// The trunk.
     pub vit: VitConfig,
-    /// Width of the head's two hidden layers.
+    /// Number of heads, each with prototypes of its own; more than one form an ensemble (see [`super::loss`]).
+    pub heads: usize,
+    /// Width of a head's two hidden layers.
     pub head_hidden: usize,
     /// Width of its output.
     pub head_output: usize,
-    /// Number of prototypes K.
+    /// Number of prototypes K of each head.
     pub prototypes: usize,
     /// The loss.
     pub loss: LossOptions,
@@ -33,82 +34,32 @@ pub struct MsnConfig {
     pub kernels: Kernels,
 }
 
-/// The views of B images. Anchors are view-major: row v·B + i is view v of image i.
-pub struct Views {
-    /// Full views `[B, 3, S, S]`.
-    pub target: Tensor,
-    /// Large anchors `[R·B, 3, S, S]`.
-    pub random: Option<Tensor>,
-    /// Small anchors `[F·B, 3, s, s]`.
-    pub focal: Option<Tensor>,
-}
-
-/// Values of the schedules at one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rates {
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Weight decay of the decayed group.
-    pub weight_decay: f64,
-    /// Momentum of the target's moving average.
-    pub momentum: f64,
-    /// Sharpening T of the targets.
-    pub sharpen: f64,
-}
-
-/// What to watch (the paper's code logs the same).
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub struct StepReport {
-    /// What was minimised.
-    pub loss: f64,
-    /// Cross-entropy between targets and predictions.
-    pub agreement: f64,
-    /// log K − H(mean prediction); log K means one prototype takes all.
-    pub memax: f64,
-    /// Mean entropy of single predictions.
-    pub entropy: f64,
-    /// Different prototypes among the targets' largest.
-    pub distinct_prototypes: usize,
-    /// Mean of the targets' largest probabilities; 1/K means undecided.
-    pub max_target: f64,
-    /// Norm of the encoder's gradient before clipping.
-    pub gradient_norm: f64,
-    /// What it was multiplied by; 1 where it was short enough.
-    pub clip_factor: f64,
-    /// Norm of the first block's qkv gradient.
-    pub first_qkv_norm: f64,
-    /// Norm of the last block's qkv gradient.
-    pub last_qkv_norm: f64,
-}
-
 /// Anchor and target encoders, prototypes, and the optimiser's moments.
 pub struct Msn {
-    config: MsnConfig,
-    parameters: Vec<Parameter>,
-    prototypes: Tensor,
-    targets: Vec<(String, Var)>,
+    pub(super) config: MsnConfig,
+    pub(super) ranks: Ranks,
+    pub(super) parameters: Vec<Parameter>,
+    /// Of each head, `[K, d]`.
+    pub(super) prototypes: Vec<Tensor>,
+    pub(super) targets: Vec<(String, Var)>,
     anchor_buffers: HashMap<String, Var>,
     target_buffers: HashMap<String, Var>,
-    anchor: Network,
-    target: Network,
+    pub(super) anchor: Network,
+    pub(super) target: Network,
     /// Positions of the first and the last block's qkv weight among the parameters.
-    outer_qkv: [usize; 2],
-    steps: u64,
-}
-
-/// Loss and gradients of one batch.
-pub(super) struct Evaluation {
-    /// Without the gradient norms.
-    pub(super) report: StepReport,
-    /// One for each parameter.
-    pub(super) gradients: Vec<Tensor>,
-    target_statistics: Statistics,
-    anchor_statistics: Vec<Statistics>,
+    pub(super) outer_qkv: [usize; 2],
+    pub(super) steps: u64,
 }
 
 impl Msn {
-    /// Fresh networks from a seed; the target starts as an exact copy of the anchor.
-    pub fn new(config: MsnConfig, seed: u64, dtype: DType, device: &Device) -> Result<Self, Error> {
+    /// Fresh networks from a seed; the target starts as an exact copy of the anchor. Every rank starts alike.
+    pub fn new(
+        config: MsnConfig,
+        seed: u64,
+        dtype: DType,
+        device: &Device,
+        ranks: &Ranks,
+    ) -> Result<Self, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let variable = |values: Vec<f64>, shape: &[usize]| -> candle_core::Result<Var> {
             Var::from_tensor(
@@ -116,9 +67,7 @@ impl Msn {
             )
         };
         let mut parameters = Vec::new();
-        let mut shapes = Vit::parameter_shapes(&config.vit);
-        shapes.extend(head::parameter_shapes(config.vit.hidden_size, config.head_hidden, config.head_output));
-        for (name, shape) in shapes {
+        for (name, shape) in encoder_shapes(&config) {
             let value = variable(initialise::parameter(&name, &shape, &mut rng), &shape)?;
             parameters.push(Parameter::of_encoder(name, value)?);
         }
@@ -131,29 +80,34 @@ impl Msn {
             let buffer = |(name, length): (String, usize)| {
                 Ok((name.clone(), variable(vec![initial(&name); length], &[length])?))
             };
-            head::buffer_shapes(config.head_hidden).into_iter().map(buffer).collect()
+            let of_head = |head| head::buffer_shapes(head, config.head_hidden);
+            (0..config.heads).flat_map(of_head).map(buffer).collect()
         };
         let (anchor_buffers, target_buffers) = (buffers()?, buffers()?);
         let trained =
             parameters.iter().map(|one| (one.name.clone(), one.value.as_tensor().clone())).collect();
         let frozen = targets.iter().map(|(name, value)| (name.clone(), value.as_tensor().detach())).collect();
         let (anchor, target) = (
-            Network::new(&config, &trained, &anchor_buffers)?,
-            Network::new(&config, &frozen, &target_buffers)?,
+            Network::new(&config, &trained, &anchor_buffers, ranks)?,
+            Network::new(&config, &frozen, &target_buffers, ranks)?,
         );
         let qkv = |block: usize| {
             let name = format!("blocks.{block}.attn.qkv.weight");
             parameters.iter().position(|parameter| parameter.name == name).unwrap_or_default()
         };
         let outer_qkv = [qkv(0), qkv(config.vit.num_hidden_layers - 1)];
-        let initial = initialise::prototypes(config.prototypes, config.head_output, &mut rng);
-        let prototypes = variable(initial, &[config.prototypes, config.head_output])?;
-        let shared = prototypes.as_tensor().clone();
-        parameters.push(Parameter::of_prototypes(prototypes)?);
+        let mut prototypes = Vec::new();
+        for head in 0..config.heads {
+            let initial = initialise::prototypes(config.prototypes, config.head_output, &mut rng);
+            let value = variable(initial, &[config.prototypes, config.head_output])?;
+            prototypes.push(value.as_tensor().clone());
+            parameters.push(Parameter::of_prototypes(head, value)?);
+        }
         Ok(Self {
             config,
+            ranks: ranks.clone(),
             parameters,
-            prototypes: shared,
+            prototypes,
             targets,
             anchor_buffers,
             target_buffers,
@@ -164,6 +118,17 @@ impl Msn {
         })
     }
 
+    /// Puts a trunk (by canonical names) in the place of the initial one, in both networks.
+    pub fn start_from(&mut self, trunk: &Parameters) -> Result<(), Error> {
+        let own = self.parameters.iter().map(|one| (&one.name, &one.value));
+        let all = own.chain(self.targets.iter().map(|(name, value)| (name, value)));
+        let is_of_trunk = |name: &str| !name.starts_with("fc.") && !is_of_prototypes(name);
+        for (name, variable) in all.filter(|(name, _)| is_of_trunk(name)) {
+            take_up("the initial model", name, trunk.get(name), variable)?;
+        }
+        Ok(())
+    }
+
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
@@ -172,88 +137,6 @@ impl Msn {
     /// Number of patches of a view of `size` pixels.
     pub fn patches(&self, size: usize) -> usize {
         (size / self.config.vit.patch_size).pow(2)
-    }
-
-    /// One step: forward, backward, clip, AdamW, moving average. `keep` are the patches of the first group of anchors that
-    /// stay. A loss or gradient that is not finite is an error, and then nothing has changed.
-    pub fn step(&mut self, views: &Views, keep: &[u32], rates: &Rates) -> Result<StepReport, Error> {
-        let step = self.steps + 1;
-        let Evaluation { mut report, gradients, target_statistics, anchor_statistics } =
-            self.evaluate(views, keep, rates.sharpen)?;
-        if !report.loss.is_finite() {
-            return Err(Error::NotFinite { what: "loss", step });
-        }
-        let norms = GradientNorms::of(&self.parameters, &gradients)?;
-        if !norms.are_finite() {
-            return Err(Error::NotFinite { what: "gradient", step });
-        }
-        report.gradient_norm = norms.encoder;
-        report.clip_factor = norms.clip_factor(self.config.clip_gradient);
-        [report.first_qkv_norm, report.last_qkv_norm] = self.outer_qkv.map(|position| norms.each[position]);
-        for (parameter, gradient) in self.parameters.iter().zip(&gradients) {
-            parameter.update(gradient, report.clip_factor, rates, step)?;
-        }
-        for (parameter, (_, target)) in self.parameters.iter().zip(&self.targets) {
-            blend(target, &parameter.value, rates.momentum, 1.0 - rates.momentum)?;
-        }
-        self.target.accept(&target_statistics)?;
-        anchor_statistics.iter().try_for_each(|statistics| self.anchor.accept(statistics))?;
-        self.steps = step;
-        Ok(report)
-    }
-
-    /// Loss and gradients; changes nothing.
-    pub(super) fn evaluate(&self, views: &Views, keep: &[u32], sharpen: f64) -> Result<Evaluation, Error> {
-        let options = &self.config.loss;
-        let (output, target_statistics) = self.target.forward(&views.target, None)?;
-        let target = targets(&output, &self.prototypes, sharpen, options)?;
-        let (anchors, anchor_statistics) = self.anchors(views, keep)?;
-        let loss = loss(&anchors, &target, &self.prototypes, options)?;
-        let number = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_scalar::<f64>();
-        let winners = target.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        let report = StepReport {
-            loss: number(&loss.total)?,
-            agreement: number(&loss.agreement)?,
-            memax: number(&loss.memax)?,
-            entropy: number(&loss.entropy)?,
-            distinct_prototypes: winners.into_iter().collect::<HashSet<_>>().len(),
-            max_target: number(&target.max(D::Minus1)?.mean_all()?)?,
-            gradient_norm: 0.0,
-            clip_factor: 1.0,
-            first_qkv_norm: 0.0,
-            last_qkv_norm: 0.0,
-        };
-        let gradients = loss.total.backward()?;
-        let gradients = self.parameters.iter().map(|parameter| parameter.gradient(&gradients));
-        Ok(Evaluation {
-            report,
-            gradients: gradients.collect::<Result<_, _>>()?,
-            target_statistics,
-            anchor_statistics,
-        })
-    }
-
-    /// Head outputs of all anchors, and the statistics of each group. Views of equal size form one group and share one
-    /// BatchNorm batch; only the first group is masked.
-    fn anchors(&self, views: &Views, keep: &[u32]) -> Result<(Tensor, Vec<Statistics>), Error> {
-        let one_group = |pixels: &Tensor| {
-            let (output, statistics) = self.anchor.forward(pixels, Some(keep))?;
-            Ok((output, vec![statistics]))
-        };
-        match (&views.random, &views.focal) {
-            (Some(random), Some(focal)) if random.dim(3)? == focal.dim(3)? => {
-                one_group(&Tensor::cat(&[random, focal], 0)?)
-            }
-            (Some(random), Some(focal)) => {
-                let (masked, first) = self.anchor.forward(random, Some(keep))?;
-                let (whole, second) = self.anchor.forward(focal, None)?;
-                Ok((Tensor::cat(&[masked, whole], 0)?, vec![first, second]))
-            }
-            (Some(only), None) | (None, Some(only)) => one_group(only),
-            (None, None) => {
-                Err(Error::Config { file: "views".into(), reason: "there is no anchor view".into() })
-            }
-        }
     }
 
     /// The target encoder's trunk: what is kept after training. The run's own storage, as in [`Self::state`].
@@ -271,13 +154,7 @@ impl Msn {
     /// Takes up a state saved after `steps` steps.
     pub fn load_state(&mut self, state: &HashMap<String, Tensor>, steps: u64) -> Result<(), Error> {
         for (name, variable) in self.variables() {
-            let refuse = |reason: String| Error::Config { file: "checkpoint".into(), reason };
-            let saved = state.get(&name).ok_or_else(|| refuse(format!("tensor `{name}` is missing")))?;
-            if saved.dims() != variable.dims() {
-                let (theirs, ours) = (saved.dims(), variable.dims());
-                return Err(refuse(format!("tensor `{name}` has shape {theirs:?}, this run's is {ours:?}")));
-            }
-            variable.set(&saved.to_dtype(variable.dtype())?.to_device(variable.device())?)?;
+            take_up("checkpoint", &name, state.get(&name), variable)?;
         }
         self.steps = steps;
         Ok(())
@@ -287,7 +164,7 @@ impl Msn {
         let mut all = Vec::new();
         for parameter in &self.parameters {
             let name = &parameter.name;
-            let own = if name == "prototypes" { name.clone() } else { format!("anchor.{name}") };
+            let own = if is_of_prototypes(name) { name.clone() } else { format!("anchor.{name}") };
             all.push((own, &parameter.value));
             all.push((format!("opt.m.{name}"), &parameter.first_moment));
             all.push((format!("opt.v.{name}"), &parameter.second_moment));
@@ -297,24 +174,26 @@ impl Msn {
         all.extend(self.target_buffers.iter().map(|(name, value)| (format!("target.{name}"), value)));
         all
     }
+}
 
-    /// Trained tensors by name, for tests.
-    #[cfg(test)]
-    pub(super) fn parameters(&self) -> &[Parameter] {
-        &self.parameters
-    }
+/// Names and shapes of an encoder's parameters, in registration order.
+pub(super) fn encoder_shapes(config: &MsnConfig) -> Vec<(String, Vec<usize>)> {
+    let width = config.vit.hidden_size;
+    let of_head = |head| head::parameter_shapes(head, width, config.head_hidden, config.head_output);
+    Vit::parameter_shapes(&config.vit).into_iter().chain((0..config.heads).flat_map(of_head)).collect()
+}
 
-    /// Targets of these views.
-    #[cfg(test)]
-    pub(super) fn prototype_targets(&self, views: &Views, sharpen: f64) -> Tensor {
-        let (output, _) = self.target.forward(&views.target, None).unwrap();
-        targets(&output, &self.prototypes, sharpen, &self.config.loss).unwrap()
-    }
+fn is_of_prototypes(name: &str) -> bool {
+    name == "prototypes" || name.starts_with("prototypes.")
+}
 
-    /// Loss of the anchors against given targets.
-    #[cfg(test)]
-    pub(super) fn loss_against(&self, views: &Views, keep: &[u32], target: &Tensor) -> f64 {
-        let (anchors, _) = self.anchors(views, keep).unwrap();
-        loss(&anchors, target, &self.prototypes, &self.config.loss).unwrap().total.to_scalar().unwrap()
+/// Sets `variable` to a tensor of that name and shape, or says which of `source` does not fit.
+fn take_up(source: &str, name: &str, value: Option<&Tensor>, variable: &Var) -> Result<(), Error> {
+    let refuse = |reason: String| Error::Config { file: source.into(), reason };
+    let value = value.ok_or_else(|| refuse(format!("tensor `{name}` is missing")))?;
+    if value.dims() != variable.dims() {
+        let (theirs, ours) = (value.dims(), variable.dims());
+        return Err(refuse(format!("tensor `{name}` has shape {theirs:?}, this run's is {ours:?}")));
     }
+    Ok(variable.set(&value.to_dtype(variable.dtype())?.to_device(variable.device())?)?)
 }

@@ -1,6 +1,6 @@
 //! AdamW (decoupled decay) with the paper's three groups, and gradient clipping.
 
-use super::model::Rates;
+use super::step::Rates;
 use super::update::{blend, blend_square, descend};
 use crate::Error;
 use candle_core::backprop::GradStore;
@@ -30,6 +30,11 @@ enum Group {
     Prototypes,
 }
 
+/// What the prototypes of head number `head` are called in a state.
+pub(super) fn prototypes_name(head: usize) -> String {
+    if head == 0 { "prototypes".into() } else { format!("prototypes.{head}") }
+}
+
 impl Parameter {
     /// An encoder parameter: decayed unless it is one-dimensional.
     pub(super) fn of_encoder(name: String, value: Var) -> Result<Self, Error> {
@@ -37,9 +42,9 @@ impl Parameter {
         Self::new(name, value, group)
     }
 
-    /// The prototypes.
-    pub(super) fn of_prototypes(value: Var) -> Result<Self, Error> {
-        Self::new("prototypes".to_owned(), value, Group::Prototypes)
+    /// The prototypes of head number `head`.
+    pub(super) fn of_prototypes(head: usize, value: Var) -> Result<Self, Error> {
+        Self::new(prototypes_name(head), value, Group::Prototypes)
     }
 
     fn new(name: String, value: Var, group: Group) -> Result<Self, Error> {
@@ -119,7 +124,13 @@ mod tests {
     fn two_steps_are_pytorchs() {
         let value = Var::from_tensor(&Tensor::new(&[[1.0_f64]], &Device::Cpu).unwrap()).unwrap();
         let parameter = Parameter::of_encoder("weight".into(), value).unwrap();
-        let rates = Rates { learning_rate: 1e-3, weight_decay: 0.05, momentum: 0.996, sharpen: 0.25 };
+        let rates = Rates {
+            learning_rate: 1e-3,
+            weight_decay: 0.05,
+            momentum: 0.996,
+            sharpen: 0.25,
+            ensemble_temperature: 0.01,
+        };
         for (step, gradient, expected) in [(1, 0.1_f64, 0.998_950_000_1), (2, -0.3, 0.999_394_242_4)] {
             let gradient = Tensor::new(&[[gradient]], &Device::Cpu).unwrap();
             parameter.update(&gradient, 1.0, &rates, step).unwrap();

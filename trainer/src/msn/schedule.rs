@@ -3,7 +3,7 @@
 //! With `stretch` 1.25 these are the published schedules, which are computed for a quarter more steps than are taken and so
 //! never finish; with 1.0 they run out.
 
-use super::model::Rates;
+use super::step::Rates;
 use std::f64::consts::PI;
 
 /// End points of the schedules.
@@ -23,6 +23,10 @@ pub struct ScheduleOptions {
     pub momentum: (f64, f64),
     /// Sharpening T of the targets, linear from start to end.
     pub sharpen: (f64, f64),
+    /// Temperature of the weights of an ensemble's heads, linear from start to end.
+    pub ensemble_temperature: (f64, f64),
+    /// Steps after which sharpening and ensemble temperature are at their end; 0 takes all (stretched) steps.
+    pub temperature_steps: usize,
 }
 
 /// The schedules themselves.
@@ -41,13 +45,19 @@ impl Schedules {
 
     /// The values of step `step`, counted from 1.
     pub fn at(&self, step: usize) -> Rates {
-        let linear =
-            |(start, end): (f64, f64)| start + step.saturating_sub(1) as f64 * (end - start) / self.stretched;
+        let taken = step.saturating_sub(1) as f64;
+        let along = |(start, end): (f64, f64), share: f64| start + (end - start) * share;
+        let linear = |ends| along(ends, taken / self.stretched);
+        let warming = match self.options.temperature_steps {
+            0 => taken / self.stretched,
+            steps => (taken / steps as f64).min(1.0),
+        };
         Rates {
             learning_rate: self.learning_rate(step),
             weight_decay: self.weight_decay(step),
             momentum: linear(self.options.momentum).min(1.0),
-            sharpen: linear(self.options.sharpen),
+            sharpen: along(self.options.sharpen, warming),
+            ensemble_temperature: along(self.options.ensemble_temperature, warming),
         }
     }
 
@@ -88,6 +98,8 @@ mod tests {
             weight_decay: (0.04, 0.4),
             momentum: (0.996, 1.0),
             sharpen: (0.25, 0.25),
+            ensemble_temperature: (0.5, 0.01),
+            temperature_steps: 0,
         });
         let expected = [
             (4.0e-4, 0.041_419_353_763_39, 0.99600),
@@ -130,6 +142,8 @@ mod tests {
             weight_decay: (0.04, 0.4),
             momentum: (0.996, 1.0),
             sharpen: (0.5, 0.25),
+            ensemble_temperature: (0.5, 0.01),
+            temperature_steps: 0,
         });
         let last = schedules.at(1_000_800);
         assert!((last.learning_rate - 9.922_37e-5).abs() < 1e-9, "{last:?}");
@@ -151,11 +165,33 @@ mod tests {
             weight_decay: (0.04, 0.4),
             momentum: (0.99, 1.0),
             sharpen: (0.5, 0.25),
+            ensemble_temperature: (0.5, 0.01),
+            temperature_steps: 0,
         };
         let last = Schedules::new(options).at(1000);
         assert!((last.learning_rate - 1e-6).abs() < 1e-12);
         assert!((last.weight_decay - 0.4).abs() < 1e-12);
         assert!(last.momentum < 1.0 && last.momentum > 0.9999);
         assert!((last.sharpen - 0.25).abs() < 1e-3);
+    }
+    #[test]
+    fn temperatures_may_settle_early() {
+        let options = ScheduleOptions {
+            steps: 1000,
+            warmup_steps: 10,
+            stretch: 1.0,
+            learning_rate: (1e-4, 1e-3, 1e-6),
+            weight_decay: (0.04, 0.4),
+            momentum: (0.99, 1.0),
+            sharpen: (0.5, 0.25),
+            ensemble_temperature: (0.5, 0.01),
+            temperature_steps: 100,
+        };
+        let schedules = Schedules::new(options);
+        let at = |step| (schedules.at(step).sharpen, schedules.at(step).ensemble_temperature);
+        assert_eq!(at(1), (0.5, 0.5));
+        assert_eq!(at(51), (0.375, 0.255));
+        assert_eq!(at(101), at(1000));
+        assert!((at(101).0 - 0.25).abs() < 1e-12 && (at(101).1 - 0.01).abs() < 1e-12);
     }
 }

@@ -1,7 +1,7 @@
 //! How large a model is.
 
 use super::MsnConfig;
-use super::head::parameter_shapes;
+use super::model::encoder_shapes;
 use dozen_models::vit::reference::Vit;
 
 /// Numbers of trained parameters. The target encoder has trunk and head once more.
@@ -9,7 +9,7 @@ use dozen_models::vit::reference::Vit;
 pub struct ParameterCounts {
     /// The Vision Transformer.
     pub trunk: usize,
-    /// The projection head.
+    /// The projection heads.
     pub head: usize,
     /// The prototypes.
     pub prototypes: usize,
@@ -21,10 +21,8 @@ impl MsnConfig {
         let count = |shapes: Vec<(String, Vec<usize>)>| -> usize {
             shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
         };
-        ParameterCounts {
-            trunk: count(Vit::parameter_shapes(&self.vit)),
-            head: count(parameter_shapes(self.vit.hidden_size, self.head_hidden, self.head_output)),
-            prototypes: self.prototypes * self.head_output,
-        }
+        let trunk = count(Vit::parameter_shapes(&self.vit));
+        let prototypes = self.heads * self.prototypes * self.head_output;
+        ParameterCounts { trunk, head: count(encoder_shapes(self)) - trunk, prototypes }
     }
 }

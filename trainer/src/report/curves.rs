@@ -22,7 +22,7 @@ fn series(story: &Story, name: &str, value: fn(&LogRecord) -> f64) -> Series {
 
 fn losses(story: &Story) -> [Chart; 2] {
     let log_k = (story.progress.config.loss.prototypes as f64).ln();
-    let loss = Chart::new(
+    let mut loss = Chart::new(
         "Loss",
         "Agreement is the cross-entropy between targets and predictions; it cannot fall below the targets' own entropy.",
         vec![
@@ -31,6 +31,9 @@ fn losses(story: &Story) -> [Chart; 2] {
             series(story, "entropy of single predictions", |record| record.entropy),
         ],
     );
+    if story.progress.config.loss.koleo_weight > 0.0 {
+        loss.series.push(series(story, "Kozachenko–Leonenko term", |record| record.koleo));
+    }
     let mut spread = Chart::new(
         "Mean-entropy term",
         format!("0: all prototypes are used alike; log K = {}: one takes all.", number(log_k)),
@@ -54,8 +57,7 @@ fn targets(story: &Story) -> [Chart; 2] {
         "Different prototypes among the targets of one batch. Near 1, the run has collapsed.",
         vec![series(story, "distinct prototypes", |record| record.distinct_prototypes as f64)],
     );
-    let most = config.loss.prototypes.min(config.optimisation.batch_size);
-    distinct.references.push(("most possible".into(), most as f64));
+    distinct.references.push(("most possible".into(), config.distinct_prototypes() as f64));
     distinct.include = vec![0.0];
     [confidence, distinct]
 }

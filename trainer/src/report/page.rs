@@ -79,11 +79,16 @@ fn model_facts(story: &Story) -> Vec<(&'static str, String)> {
         (
             "Parameters",
             format!(
-                "{} in the trunk, {} in the head, {} in {} prototypes",
+                "{} in the trunk, {} in {}, {} in {} prototypes",
                 thousands(counts.trunk),
                 thousands(counts.head),
+                if config.head.count == 1 {
+                    "the head".to_owned()
+                } else {
+                    format!("{} heads", config.head.count)
+                },
                 thousands(counts.prototypes),
-                config.loss.prototypes
+                config.head.count * config.loss.prototypes
             ),
         ),
         (
@@ -101,11 +106,19 @@ fn model_facts(story: &Story) -> Vec<(&'static str, String)> {
             "Steps",
             format!(
                 "{} images each, {} per epoch",
-                config.optimisation.batch_size,
+                thousands(images_per_step(story)),
                 thousands(story.progress.steps_per_epoch)
             ),
         ),
     ]
+}
+
+/// As closely as the epochs tell: the last images of an epoch that fill no step are few.
+fn images_per_step(story: &Story) -> usize {
+    let config = &story.progress.config.optimisation;
+    let of_one_rank = config.batch_size * config.accumulate;
+    let ranks = story.progress.images / (story.progress.steps_per_epoch * of_one_rank).max(1);
+    of_one_rank * ranks.max(1)
 }
 
 fn run_facts(story: &Story) -> Markup {
@@ -252,10 +265,12 @@ fn usage(pictures: &Pictures) -> Markup {
         .filter(|&prototype| wins[prototype] == 0)
         .map(|prototype| prototype.to_string())
         .collect();
+    // Each image has a nearest prototype in every head.
+    let total: usize = wins.iter().sum();
     let largest = wins.iter().copied().max().unwrap_or_default();
-    let shares = wins.iter().filter(|&&wins| wins > 0).map(|&wins| wins as f64 / images as f64);
+    let shares = wins.iter().filter(|&&wins| wins > 0).map(|&wins| wins as f64 / total as f64);
     let effective = shares.map(|share| -share * share.ln()).sum::<f64>().exp();
-    let even = images as f64 / wins.len() as f64;
+    let even = total as f64 / wins.len() as f64;
     let used = wins.len() - dead.len();
     let description = format!(
         "Images per prototype, most used first: {used} of {} prototypes are nearest to at least one of {images} images, the \

@@ -27,7 +27,7 @@ const QUALITY: u8 = 75;
 pub(super) struct Pictures {
     /// Images looked at.
     pub(super) images: usize,
-    /// How many of them each prototype is nearest to.
+    /// How many of them each prototype is nearest to, head after head.
     pub(super) wins: Vec<usize>,
     /// Some images and their neighbours.
     pub(super) sheets: Vec<Sheet>,
@@ -69,7 +69,7 @@ pub(super) fn look(
     }
     let encoder = TargetEncoder::new(&config.msn(), &checkpoint.tensors, device)?;
     let described = describe_crops(&encoder, &preprocessor, &crops)?;
-    let mut wins = vec![0; config.loss.prototypes];
+    let mut wins = vec![0; config.head.count * config.loss.prototypes];
     for &prototype in &described.prototypes {
         wins[prototype as usize] += 1;
     }

@@ -31,6 +31,7 @@ fn healthy(line: usize) -> LogRecord {
         msn: 4.0 - progress,
         me_max: 0.1,
         entropy: 3.0,
+        koleo: 0.0,
         distinct_prototypes: 50,
         max_target: 0.3 + 0.5 * progress,
         gradient_norm: 1.5,

@@ -34,12 +34,12 @@ fn mean(records: &[LogRecord], value: impl Fn(&LogRecord) -> f64) -> f64 {
 /// The two ways to collapse (arXiv 2204.07141, §3 and appendix): every target uniform, or one prototype for all images.
 fn collapse(config: &Config, recent: &[LogRecord]) -> Option<String> {
     let prototypes = config.loss.prototypes as f64;
-    let most = config.loss.prototypes.min(config.optimisation.batch_size) as f64;
+    let most = config.distinct_prototypes() as f64;
     let agreement = mean(recent, |record| record.msn);
     let confidence = mean(recent, |record| record.max_target);
     let spread = mean(recent, |record| record.me_max);
     let distinct = mean(recent, |record| record.distinct_prototypes as f64);
-    if spread > 0.7 * prototypes.ln() || distinct < 1.5 {
+    if spread > 0.7 * prototypes.ln() || distinct < 1.5 * config.head.count as f64 {
         return Some(format!(
             "Collapsed onto one prototype: the mean-entropy term is {spread:.2} of at most {:.2}, and a batch's targets \
              use {distinct:.1} prototypes. The network gives every image the same answer. Start again with a larger \
@@ -129,10 +129,11 @@ fn accuracy(monitor: &[MonitorRecord]) -> Vec<String> {
 
 fn dead_prototypes(story: &Story) -> Option<String> {
     let pictures = story.pictures.as_ref().ok()?;
+    let heads = story.progress.config.head.count;
     let (images, prototypes) = (pictures.images, pictures.wins.len());
     let dead = pictures.wins.iter().filter(|&&wins| wins == 0).count();
     // With so many images per prototype, an even use would leave next to none without any.
-    (images >= 3 * prototypes && 2 * dead > prototypes).then(|| {
+    (images * heads >= 3 * prototypes && 2 * dead > prototypes).then(|| {
         format!(
             "{dead} of {prototypes} prototypes are nearest to none of {images} images. Fewer loss.prototypes, or a larger \
              loss.memax_weight."

@@ -67,13 +67,23 @@ impl Checkpoint {
             .iter()
             .map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?)))
             .collect::<Result<_, candle_core::Error>>()?;
-        safetensors::serialize_to_file(on_cpu, Some(metadata), &partial)
-            .map_err(|error| Error::checkpoint(&partial, &error))?;
+        let written = safetensors::serialize_to_file(on_cpu, Some(metadata), &partial)
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                File::open(&partial).and_then(|file| file.sync_all()).map_err(|error| error.to_string())
+            });
+        if let Err(reason) = written {
+            // Whether or not it can be removed, the reason is what the caller needs.
+            let _ = fs::remove_file(&partial);
+            let reason = format!(
+                "{reason}; make room there, or go on with --resume in a copy of the folder elsewhere"
+            );
+            return Err(Error::checkpoint(&partial, &reason));
+        }
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { path, source }
         };
-        File::open(&partial).and_then(|file| file.sync_all()).map_err(io(&partial))?;
         if newest.exists() {
             fs::rename(&newest, dir.join(PREVIOUS_FILE)).map_err(io(&newest))?;
         }

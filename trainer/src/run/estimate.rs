@@ -3,9 +3,9 @@
 use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Purpose, keyed_rng};
-use crate::msn::{Msn, ParameterCounts, Views, keep_indices};
+use crate::msn::{Mask, Msn, ParameterCounts, Ranks, Views, kept_patches, random_patches};
 use candle_core::{DType, Device, Tensor};
-use rand::RngCore as _;
+use rand::Rng;
 use std::time::Instant;
 
 /// Bytes of an f32.
@@ -70,7 +70,7 @@ pub struct Timing {
     pub seconds: f64,
     /// Steps timed.
     pub steps: usize,
-    /// Images in each; fewer than a batch where a full step takes too long, and then the time is scaled up.
+    /// Images in each micro-batch; fewer than a full one where that takes too long, and then the time is scaled up.
     pub images: usize,
 }
 
@@ -91,7 +91,7 @@ pub fn needs(config: &Config, device: &Device) -> Needs {
             optimiser: FLOAT * 2 * trained,
             gradients: FLOAT * trained,
             activations: FLOAT * batch * activations(config, &tokens, device),
-            views: FLOAT * batch * 3 * pixels,
+            views: FLOAT * config.optimisation.accumulate * batch * 3 * pixels,
         },
     }
 }
@@ -100,7 +100,7 @@ fn tokens(config: &Config) -> Tokens {
     let views = &config.views;
     let patches = |size: usize| (size / config.model.patch_size).pow(2);
     // Only the first group of equal views is masked (see `Msn::step`).
-    let kept = |size: usize| masked(patches(size), views.patch_drop);
+    let kept = |size: usize| kept_patches(patches(size).max(1), views.patch_drop);
     let random = 1 + kept(views.random_size);
     let one_group = views.random_views == 0 || views.focal_size == views.random_size;
     let focal = 1 + if one_group { kept(views.focal_size) } else { patches(views.focal_size) };
@@ -112,17 +112,15 @@ fn tokens(config: &Config) -> Tokens {
     }
 }
 
-fn masked(patches: usize, drop: f64) -> usize {
-    ((patches as f64 * (1.0 - drop)).floor() as usize).clamp(1, patches.max(1))
-}
-
 /// Floats that the forward pass of one image's anchors keeps. The fused kernels keep m, qkv, the attention's output, fc1's
 /// output and the block's own output; composed of single operations, as elsewhere than on the CPU, each operation's result
-/// stays, attention scores included.
+/// stays, attention scores included. What is computed again in the backward pass keeps the blocks' inputs alone.
 fn activations(config: &Config, tokens: &Tokens, device: &Device) -> usize {
     let (width, hidden) = (config.model.hidden_size, config.model.intermediate_size);
     let block = |length: usize| {
-        if device.is_cpu() {
+        if config.optimisation.recompute {
+            length * width
+        } else if device.is_cpu() {
             length * (6 * width + hidden)
         } else {
             length * (27 * width + 7 * hidden + 6 * config.model.num_attention_heads * length)
@@ -142,8 +140,11 @@ fn activations(config: &Config, tokens: &Tokens, device: &Device) -> usize {
 /// Where a step fails, for instance for want of memory.
 pub fn time_step(config: &Config, device: &Device) -> Result<Timing, Error> {
     let batch = config.optimisation.batch_size;
-    let mut trial =
-        Trial { config, device, msn: Msn::new(config.msn(), config.run.seed, DType::F32, device)? };
+    let mut trial = Trial {
+        config,
+        device,
+        msn: Msn::new(config.msn(), config.run.seed, DType::F32, device, &Ranks::alone())?,
+    };
     let probe = PROBE.min(batch);
     // The first step allocates and, on a GPU, compiles.
     trial.seconds(probe)?;
@@ -166,28 +167,36 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
+    /// One step of micro-batches of `images`.
     fn seconds(&mut self, images: usize) -> Result<f64, Error> {
-        let views = &self.config.views;
         let mut rng = keyed_rng(self.config.run.seed, Purpose::View, 0, 0, 0);
-        let mut noise = |count: usize, size: usize| {
-            let shape = (count * images, 3, size, size);
+        let micro_batches = (0..self.config.optimisation.accumulate).map(|_| self.noise(images, &mut rng));
+        let micro_batches = micro_batches.collect::<Result<Vec<_>, _>>()?;
+        let rates = self.config.schedules(1).at(1);
+        let started = Instant::now();
+        // The report's numbers come from the device, so the step is over when it returns.
+        self.msn.step(&micro_batches, &rates)?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    fn noise(&self, images: usize, rng: &mut impl Rng) -> Result<Views, Error> {
+        let views = &self.config.views;
+        let mut pixels = |count: usize, size: usize| {
             let mut bytes = vec![0; count * images * 3 * size * size];
             rng.fill_bytes(&mut bytes);
             // About the range of normalised pixels.
             let values: Vec<f32> = bytes.into_iter().map(|byte| f32::from(byte) / 64.0 - 2.0).collect();
-            (count > 0).then(|| Tensor::from_vec(values, shape, self.device)).transpose()
+            Tensor::from_vec(values, (count * images, 3, size, size), self.device)
         };
-        let target = noise(1, views.random_size)?;
-        let random = noise(views.random_views, views.random_size)?;
-        let focal = noise(views.focal_views, views.focal_size)?;
-        let Some(target) = target else { return Ok(0.0) };
+        let target = pixels(1, views.random_size)?;
+        let random =
+            (views.random_views > 0).then(|| pixels(views.random_views, views.random_size)).transpose()?;
+        let focal =
+            (views.focal_views > 0).then(|| pixels(views.focal_views, views.focal_size)).transpose()?;
         let masked_size = if views.random_views > 0 { views.random_size } else { views.focal_size };
-        let keep = keep_indices(self.msn.patches(masked_size), views.patch_drop, &mut rng);
-        let rates = self.config.schedules(1).at(1);
-        let started = Instant::now();
-        // The report's numbers come from the device, so the step is over when it returns.
-        self.msn.step(&Views { target, random, focal }, &keep, &rates)?;
-        Ok(started.elapsed().as_secs_f64())
+        let patches = self.msn.patches(masked_size);
+        let mask = Mask::Shared(random_patches(patches, kept_patches(patches, views.patch_drop), rng));
+        Views::new(target, random, focal, Some(mask))
     }
 }
 

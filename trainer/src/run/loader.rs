@@ -4,7 +4,9 @@ use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped};
+use crate::msn::{Mask, MaskRule, contrasting_patches, kept_patches, random_patches};
 use crate::views::{ViewRecipe, ViewRenderer};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,6 +21,8 @@ pub struct ViewBatch {
     pub random: Vec<f32>,
     /// Focal anchors; side `views.focal_size`.
     pub focal: Vec<f32>,
+    /// Patches of the first group of anchors that stay; all where there is none.
+    pub mask: Option<Mask>,
 }
 
 /// Makes the batches of consecutive steps.
@@ -35,8 +39,18 @@ struct Unreadable {
     unreported: Vec<Skipped>,
 }
 
+/// Which part of every step's images a loader makes: of `accumulate` batches for each of `count` ranks, those of `rank`.
+#[derive(Clone, Copy, Debug)]
+pub struct Shard {
+    /// This rank.
+    pub rank: usize,
+    /// All ranks.
+    pub count: usize,
+}
+
 /// What the background thread needs.
 struct Worker {
+    shard: Shard,
     set: Arc<ImageSet>,
     config: Config,
     order: Batches,
@@ -45,11 +59,13 @@ struct Worker {
 }
 
 impl Loader {
-    /// Starts making the batches of steps `first_step..last_step`.
+    /// Starts making the batches of steps `first_step..last_step`: `optimisation.accumulate` for each step. `order` counts
+    /// the images of all of them, on all ranks.
     pub fn start(
         set: Arc<ImageSet>,
         config: &Config,
         order: Batches,
+        shard: Shard,
         steps: std::ops::Range<usize>,
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| Error::Threads(error.to_string());
@@ -59,7 +75,8 @@ impl Loader {
             .build()
             .map_err(|error| failed(&error))?;
         let unreadable = Arc::default();
-        let worker = Worker { set, config: config.clone(), order, pool, unreadable: Arc::clone(&unreadable) };
+        let worker =
+            Worker { shard, set, config: config.clone(), order, pool, unreadable: Arc::clone(&unreadable) };
         // One batch waits in the channel while the next is being made.
         let (sender, batches) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -69,7 +86,7 @@ impl Loader {
         Ok(Self { batches: Some(batches), thread: Some(thread), unreadable })
     }
 
-    /// The next step's batch; waits for it.
+    /// The next batch; waits for it.
     pub fn next_batch(&self) -> Result<ViewBatch, Error> {
         let gone = || Error::Threads("the loader ended early".into());
         self.batches.as_ref().and_then(|batches| batches.recv().ok()).ok_or_else(gone)?
@@ -102,15 +119,23 @@ impl Worker {
                 current = (epoch, self.order.epoch_order(epoch));
             }
             let positions = self.order.batch(&current.1, step % per_epoch);
-            let batch = self.pool.install(|| self.render(positions, step as u64));
-            let stop = batch.is_err();
-            if sender.send(batch).is_err() || stop {
-                return;
+            for micro in 0..self.config.optimisation.accumulate {
+                let batch = self.pool.install(|| self.render(positions, step as u64, micro));
+                let stop = batch.is_err();
+                if sender.send(batch).is_err() || stop {
+                    return;
+                }
             }
         }
     }
 
-    fn render(&self, positions: &[usize], step: u64) -> Result<ViewBatch, Error> {
+    /// This rank's part number `micro` of a step's images. What an image looks like depends on its place among all of them,
+    /// not on how they are shared out.
+    fn render(&self, positions: &[usize], step: u64, micro: usize) -> Result<ViewBatch, Error> {
+        let batch_size = self.config.optimisation.batch_size;
+        let part = micro * self.shard.count + self.shard.rank;
+        let first = part * batch_size;
+        let positions = &positions[first..first + batch_size];
         let views = &self.config.views;
         let recipe = |size, area| ViewRecipe { size, area, distortion: &views.distortion };
         let large = recipe(views.random_size, views.random_area);
@@ -120,6 +145,7 @@ impl Worker {
             target: buffer(1, views.random_size),
             random: buffer(views.random_views, views.random_size),
             focal: buffer(views.focal_views, views.focal_size),
+            mask: None,
         };
         let buffers = [(&mut batch.target, &large), (&mut batch.random, &large), (&mut batch.focal, &small)];
         let outputs = per_image(buffers, positions.len());
@@ -129,13 +155,51 @@ impl Worker {
             |renderer, (place, (outputs, &position))| {
                 let image = self.set.image_or_next(position, |skipped| self.report(skipped))?;
                 for (view, (recipe, out)) in outputs.into_iter().enumerate() {
-                    let mut rng = keyed_rng(seed, Purpose::View, step, place as u32, view as u16);
+                    let mut rng = keyed_rng(seed, Purpose::View, step, (first + place) as u32, view as u16);
                     renderer.render(&image, recipe, &mut rng, out)?;
                 }
                 Ok::<(), Error>(())
             },
         )?;
+        batch.mask = self.mask(&batch, step, micro, first);
         Ok(batch)
+    }
+
+    fn mask(&self, batch: &ViewBatch, step: u64, micro: usize, first: usize) -> Option<Mask> {
+        let (views, seed) = (&self.config.views, self.config.run.seed);
+        let (pixels, side) = match (views.random_views, views.focal_views) {
+            (0, _) => (vec![&batch.focal], views.focal_size),
+            (_, 1..) if views.focal_size == views.random_size => {
+                (vec![&batch.random, &batch.focal], views.random_size)
+            }
+            _ => (vec![&batch.random], views.random_size),
+        };
+        let patch = self.config.model.patch_size;
+        let patches = (side / patch).pow(2);
+        let kept = kept_patches(patches, views.patch_drop);
+        if kept == patches {
+            return None;
+        }
+        let shared = |key: usize| {
+            let mut rng = keyed_rng(seed, Purpose::Mask, step, key as u32, 0);
+            Mask::Shared(random_patches(patches, kept, &mut rng))
+        };
+        let per_view = |choose: &(dyn Fn(&[f32], &mut ChaCha8Rng) -> Vec<u32> + Sync)| {
+            let rows: Vec<&[f32]> =
+                pixels.iter().flat_map(|group| group.chunks_exact(3 * side * side)).collect();
+            let batch_size = self.config.optimisation.batch_size;
+            let chosen = rows.into_par_iter().enumerate().flat_map_iter(|(row, view)| {
+                let (place, number) = ((first + row % batch_size) as u32, (1 + row / batch_size) as u16);
+                choose(view, &mut keyed_rng(seed, Purpose::Mask, step, place, number))
+            });
+            Mask::PerView { indices: chosen.collect(), kept }
+        };
+        Some(match views.masks {
+            MaskRule::Batch => shared(micro),
+            MaskRule::Rank => shared(micro * self.shard.count + self.shard.rank),
+            MaskRule::Image => per_view(&|_, rng| random_patches(patches, kept, rng)),
+            MaskRule::Content => per_view(&|view, rng| contrasting_patches(view, side, patch, kept, rng)),
+        })
     }
 
     fn report(&self, skipped: Skipped) {

@@ -32,6 +32,9 @@ pub struct LogRecord {
     pub me_max: f64,
     /// Mean entropy of single predictions.
     pub entropy: f64,
+    /// Mean Kozachenko–Leonenko term; 0 where its weight is.
+    #[serde(default)]
+    pub koleo: f64,
     /// Different prototypes among the targets of the batch.
     pub distinct_prototypes: usize,
     /// Mean of the targets' largest probability.

@@ -5,11 +5,12 @@ pub mod estimate;
 mod loader;
 pub mod log;
 pub mod monitor;
+pub mod ranks;
 mod setup;
 mod train;
 
 pub use checkpoint::{Checkpoint, Progress};
-pub use loader::{Loader, ViewBatch};
+pub use loader::{Loader, Shard, ViewBatch};
 pub use log::LogRecord;
 pub use monitor::{Accuracy, Monitor, MonitorRecord};
 pub use train::{Event, Outcome, RunOptions, Start, pretrain};

@@ -24,6 +24,7 @@ impl Config {
     pub fn msn(&self) -> MsnConfig {
         MsnConfig {
             vit: self.vit(),
+            heads: self.head.count,
             head_hidden: self.head.hidden,
             head_output: self.head.output,
             prototypes: self.loss.prototypes,
@@ -31,12 +32,19 @@ impl Config {
                 temperature: self.loss.temperature,
                 memax_weight: self.loss.memax_weight,
                 entropy_weight: self.loss.entropy_weight,
+                koleo_weight: self.loss.koleo_weight,
                 label_smoothing: self.loss.label_smoothing,
                 sinkhorn: self.loss.sinkhorn,
+                prior_exponent: self.loss.prior_exponent,
             },
             clip_gradient: self.optimisation.clip_gradient,
             kernels: Kernels::Fused,
         }
+    }
+
+    /// How many prototypes the targets of one micro-batch can differ in, over all heads.
+    pub fn distinct_prototypes(&self) -> usize {
+        self.head.count * self.loss.prototypes.min(self.optimisation.batch_size)
     }
 
     /// The schedules of a run with this many steps per epoch.
@@ -54,6 +62,11 @@ impl Config {
             weight_decay: (optimisation.weight_decay, optimisation.final_weight_decay),
             momentum: (optimisation.start_momentum, optimisation.final_momentum),
             sharpen: (self.loss.start_sharpen, self.loss.final_sharpen),
+            ensemble_temperature: (
+                self.loss.start_ensemble_temperature,
+                self.loss.final_ensemble_temperature,
+            ),
+            temperature_steps: (self.loss.temperature_epochs * steps_per_epoch as f64) as usize,
         })
     }
 

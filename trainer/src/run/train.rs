@@ -1,15 +1,16 @@
 //! The pre-training loop.
 
 use super::checkpoint::{Checkpoint, Progress, run_files};
-use super::loader::{Loader, ViewBatch};
+use super::loader::{Loader, Shard, ViewBatch};
 use super::log::{self, JsonLines, LogRecord};
 use super::monitor::{self, Monitor, MonitorRecord};
 use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped};
-use crate::msn::{Msn, Rates, StepReport, TargetEncoder, Views, keep_indices};
+use crate::msn::{Msn, Ranks, Rates, StepReport, TargetEncoder, Views, branch_scales};
 use candle_core::{DType, Device, Tensor};
+use dozen_models::vit::Parameters;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,13 +27,17 @@ pub enum Start {
     Resume,
 }
 
-/// Where and how long to run.
+/// Where, with whom and how long to run.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// Folder of checkpoints and log.
     pub out: PathBuf,
     /// How it begins.
     pub start: Start,
+    /// The trunk a new run begins with, by canonical names, instead of a random one.
+    pub initial: Option<Parameters>,
+    /// The other processes of a data-parallel run; rank 0 writes.
+    pub ranks: Ranks,
     /// End cleanly after this long, wherever the schedules are.
     pub time_limit: Option<Duration>,
     /// End cleanly once this is set.
@@ -94,12 +99,14 @@ pub fn pretrain(
     options: &RunOptions,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome, Error> {
-    let batch_size = config.optimisation.batch_size;
-    let order = Batches::new(set.len(), batch_size, config.run.seed)
-        .ok_or(Error::TooFewImages { images: set.len(), batch_size })?;
+    let ranks = &options.ranks;
+    let shard = Shard { rank: ranks.rank(), count: ranks.count() };
+    let images_per_step = config.optimisation.batch_size * config.optimisation.accumulate * shard.count;
+    let order = Batches::new(set.len(), images_per_step, config.run.seed)
+        .ok_or(Error::TooFewImages { images: set.len(), batch_size: images_per_step })?;
     let mut run = Run::begin(config, set.len(), order.steps_per_epoch(), device, options)?;
     let steps = config.schedule.epochs * order.steps_per_epoch();
-    let loader = Loader::start(Arc::clone(set), config, order, run.step..steps)?;
+    let loader = Loader::start(Arc::clone(set), config, order, shard, run.step..steps)?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
     if run.step == 0 {
@@ -112,17 +119,21 @@ pub fn pretrain(
     let mut outcome = Outcome::Finished;
     while run.step < steps {
         let waiting = Instant::now();
-        let batch = loader.next_batch()?;
+        let batches = (0..config.optimisation.accumulate).map(|_| loader.next_batch());
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
         window.waited += waiting.elapsed();
-        let (report, rates) = run.step(batch)?;
+        let (report, rates) = run.step(batches)?;
         window.add(&report);
         observe(Event::Stepped { step: run.step });
         for skipped in loader.take_unreadable() {
             observe(Event::Unreadable(&skipped));
         }
-        if run.step.is_multiple_of(config.run.log_steps) || run.step == steps {
-            let record = window.record(&report, &rates, run.step, order.steps_per_epoch(), batch_size);
-            run.log.write(&record)?;
+        let at_log_line = run.step.is_multiple_of(config.run.log_steps) || run.step == steps;
+        if at_log_line {
+            let record = window.record(&report, &rates, run.step, order.steps_per_epoch(), images_per_step);
+            if let Some(log) = &mut run.log {
+                log.write(&record)?;
+            }
             observe(Event::Logged(&record));
             window = Window::new();
         }
@@ -134,13 +145,16 @@ pub fn pretrain(
             observe(Event::Saved { step: run.step, last: false });
         }
         window.paused += pause.elapsed();
-        if options.stop.load(Ordering::Relaxed) {
-            outcome = Outcome::Stopped;
-            break;
-        }
-        if options.time_limit.is_some_and(|limit| started.elapsed() >= limit) {
-            outcome = Outcome::OutOfTime;
-            break;
+        // Ranks must stop at the same step. They ask each other only where they wait for the device anyway.
+        if ranks.count() == 1 || at_log_line {
+            if ranks.any(options.stop.load(Ordering::Relaxed), device)? {
+                outcome = Outcome::Stopped;
+                break;
+            }
+            if ranks.any(options.time_limit.is_some_and(|limit| started.elapsed() >= limit), device)? {
+                outcome = Outcome::OutOfTime;
+                break;
+            }
         }
     }
     if saved.1 < run.step {
@@ -158,9 +172,11 @@ struct Run<'a> {
     images: usize,
     steps_per_epoch: usize,
     schedules: crate::msn::Schedules,
+    ranks: &'a Ranks,
     msn: Msn,
-    log: JsonLines<LogRecord>,
-    /// The labelled set and the record of evaluations on it.
+    /// Of rank 0.
+    log: Option<JsonLines<LogRecord>>,
+    /// The labelled set and the record of evaluations on it, of rank 0.
     monitor: Option<(Arc<Monitor>, JsonLines<MonitorRecord>)>,
     /// Steps taken.
     step: usize,
@@ -175,7 +191,8 @@ impl<'a> Run<'a> {
         options: &'a RunOptions,
     ) -> Result<Self, Error> {
         let out = options.out.as_path();
-        let mut msn = Msn::new(config.msn(), config.run.seed, DType::F32, device)?;
+        let ranks = &options.ranks;
+        let mut msn = Msn::new(config.msn(), config.run.seed, DType::F32, device, ranks)?;
         let mut step = 0;
         if options.start == Start::Resume {
             let checkpoint = Checkpoint::load_latest(out, &Device::Cpu)?;
@@ -183,55 +200,73 @@ impl<'a> Run<'a> {
             step = checkpoint.progress.step;
             msn.load_state(&checkpoint.tensors, step as u64)?;
         } else {
-            prepare_folder(out, options.start)?;
-            let path = out.join("config.toml");
-            std::fs::write(&path, config.to_toml()?).map_err(|source| Error::Io { path, source })?;
+            if let Some(trunk) = &options.initial {
+                msn.start_from(trunk)?;
+            }
+            if ranks.rank() == 0 {
+                prepare_folder(out, options.start)?;
+                let path = out.join("config.toml");
+                std::fs::write(&path, config.to_toml()?).map_err(|source| Error::Io { path, source })?;
+            }
         }
         let schedules = config.schedules(steps_per_epoch);
-        let log = JsonLines::open(out.join(log::FILE), |record: &LogRecord| record.step <= step)?;
-        let monitor = options.monitor.as_ref().map(|monitor| {
-            let record = JsonLines::open(out.join(monitor::FILE), |old: &MonitorRecord| old.step <= step)?;
-            Ok::<_, Error>((Arc::clone(monitor), record))
-        });
-        Ok(Self {
+        let mut run = Self {
             config,
             out,
             device,
             images,
             steps_per_epoch,
             schedules,
+            ranks,
             msn,
-            log,
-            monitor: monitor.transpose()?,
+            log: None,
+            monitor: None,
             step,
-        })
+        };
+        if ranks.rank() == 0 {
+            run.log = Some(JsonLines::open(out.join(log::FILE), |old: &LogRecord| old.step <= step)?);
+            if let Some(monitor) = &options.monitor {
+                let path = out.join(monitor::FILE);
+                let records = JsonLines::open(path, |old: &MonitorRecord| old.step <= step)?;
+                run.monitor = Some((Arc::clone(monitor), records));
+            }
+        }
+        Ok(run)
     }
 
-    fn step(&mut self, batch: ViewBatch) -> Result<(StepReport, Rates), Error> {
-        let views = &self.config.views;
-        let masked_size = if views.random_views > 0 { views.random_size } else { views.focal_size };
-        let mut rng = keyed_rng(self.config.run.seed, Purpose::Mask, self.step as u64, 0, 0);
-        let keep = keep_indices(self.msn.patches(masked_size), views.patch_drop, &mut rng);
+    fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(StepReport, Rates), Error> {
+        let views = batches.into_iter().enumerate().map(|(micro, batch)| self.views(batch, micro));
+        let views = views.collect::<Result<Vec<_>, _>>()?;
         let rates = self.schedules.at(self.step + 1);
-        let tensors = self.tensors(batch)?;
-        let report = self.msn.step(&tensors, &keep, &rates)?;
+        let report = self.msn.step(&views, &rates)?;
         self.step += 1;
         Ok((report, rates))
     }
 
-    fn tensors(&self, batch: ViewBatch) -> Result<Views, Error> {
-        let views = &self.config.views;
+    fn views(&self, batch: ViewBatch, micro: usize) -> Result<Views, Error> {
+        let sizes = &self.config.views;
         let tensor = |values: Vec<f32>, size: usize| {
             let rows = values.len() / (3 * size * size);
             Tensor::from_vec(values, (rows, 3, size, size), self.device)
         };
         let optional =
             |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
-        Ok(Views {
-            target: tensor(batch.target, views.random_size)?,
-            random: optional(batch.random, views.random_size)?,
-            focal: optional(batch.focal, views.focal_size)?,
-        })
+        let mut views = Views::new(
+            tensor(batch.target, sizes.random_size)?,
+            optional(batch.random, sizes.random_size)?,
+            optional(batch.focal, sizes.focal_size)?,
+            batch.mask,
+        )?;
+        let rate = self.config.model.drop_path;
+        if rate > 0.0 {
+            let part = (micro * self.ranks.count() + self.ranks.rank()) as u32;
+            let mut rng = keyed_rng(self.config.run.seed, Purpose::DropPath, self.step as u64, part, 0);
+            for group in &mut views.anchors {
+                let (depth, rows) = (self.config.model.num_hidden_layers, group.pixels.dim(0)?);
+                group.branch_scales = Some(branch_scales(depth, rows, rate, &mut rng, self.device)?);
+            }
+        }
+        Ok(views)
     }
 
     /// Evaluates every `run.monitor_epochs` and after the last step.
@@ -252,7 +287,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Writes a checkpoint, on rank 0.
     fn save(&self) -> Result<(), Error> {
+        if self.ranks.rank() > 0 {
+            return Ok(());
+        }
         let progress = Progress::new(self.step, self.steps_per_epoch, self.images, self.config.clone());
         Checkpoint { tensors: self.msn.state().into_iter().collect(), progress }.save(self.out)
     }
@@ -288,8 +327,8 @@ struct Window {
     /// Spent on evaluations and checkpoints.
     paused: Duration,
     steps: usize,
-    /// Sums of loss, agreement, mean-entropy term and entropy.
-    sums: [f64; 4],
+    /// Sums of loss, agreement, mean-entropy term, entropy and Kozachenko–Leonenko term.
+    sums: [f64; 5],
 }
 
 impl Window {
@@ -299,13 +338,13 @@ impl Window {
             waited: Duration::ZERO,
             paused: Duration::ZERO,
             steps: 0,
-            sums: [0.0; 4],
+            sums: [0.0; 5],
         }
     }
 
     fn add(&mut self, report: &StepReport) {
         self.steps += 1;
-        let values = [report.loss, report.agreement, report.memax, report.entropy];
+        let values = [report.loss, report.agreement, report.memax, report.entropy, report.koleo];
         self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
 
@@ -315,10 +354,10 @@ impl Window {
         rates: &Rates,
         step: usize,
         steps_per_epoch: usize,
-        batch_size: usize,
+        images_per_step: usize,
     ) -> LogRecord {
         let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64();
-        let [loss, msn, me_max, entropy] = self.sums.map(|sum| sum / self.steps as f64);
+        let [loss, msn, me_max, entropy, koleo] = self.sums.map(|sum| sum / self.steps as f64);
         LogRecord {
             step,
             epoch: step as f64 / steps_per_epoch as f64,
@@ -329,12 +368,13 @@ impl Window {
             msn,
             me_max,
             entropy,
+            koleo,
             distinct_prototypes: last.distinct_prototypes,
             max_target: last.max_target,
             gradient_norm: last.gradient_norm,
             first_qkv_gradient_norm: last.first_qkv_norm,
             last_qkv_gradient_norm: last.last_qkv_norm,
-            images_per_second: (self.steps * batch_size) as f64 / seconds,
+            images_per_second: (self.steps * images_per_step) as f64 / seconds,
             data_wait: self.waited.as_secs_f64() / seconds,
         }
     }

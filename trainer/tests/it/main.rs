@@ -4,6 +4,7 @@
 
 mod cli;
 mod evaluate;
+mod interrupted;
 mod micro;
 mod progress;
 mod resume;

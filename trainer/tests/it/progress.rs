@@ -34,15 +34,20 @@ fn programs_are_told_in_json_lines() {
 
     assert_eq!(named("unreadable")[0]["name"], "sky/broken.png");
     let started = named("started")[0];
-    for (field, value) in
-        [("step", 0), ("steps", 9), ("steps_per_epoch", 3), ("epochs", 3), ("images", 24), ("batch_size", 8)]
-    {
+    for (field, value) in [
+        ("step", 0),
+        ("steps", 9),
+        ("steps_per_epoch", 3),
+        ("epochs", 3),
+        ("images", 24),
+        ("images_per_step", 8),
+    ] {
         assert_eq!(started[field], value, "{field}");
     }
     assert_eq!((&started["device"], &started["out"]), (&"cpu".into(), &path(&run).into()));
     let steps = named("step");
     assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 4, 6, 8, 9]);
-    let expected = "data_wait distinct_prototypes entropy epoch eta_seconds event first_qkv_gradient_norm \
+    let expected = "data_wait distinct_prototypes entropy koleo epoch eta_seconds event first_qkv_gradient_norm \
          gradient_norm images_per_second last_qkv_gradient_norm learning_rate loss max_target me_max momentum msn step \
          steps weight_decay";
     for field in expected.split_whitespace() {

@@ -5,6 +5,7 @@ use candle_core::Device;
 use dozen_trainer::Error;
 use dozen_trainer::config::Config;
 use dozen_trainer::data::ImageSet;
+use dozen_trainer::msn::Ranks;
 use dozen_trainer::run::checkpoint::{FILE, PREVIOUS_FILE};
 use dozen_trainer::run::{Checkpoint, Event, LogRecord, Outcome, RunOptions, Start, pretrain};
 use std::path::Path;
@@ -20,8 +21,15 @@ fn train(
     stop_at: Option<usize>,
 ) -> Result<Outcome, Error> {
     let stop = Arc::new(AtomicBool::new(false));
-    let options =
-        RunOptions { out: out.to_owned(), start, time_limit: None, stop: Arc::clone(&stop), monitor: None };
+    let options = RunOptions {
+        out: out.to_owned(),
+        start,
+        initial: None,
+        ranks: Ranks::alone(),
+        time_limit: None,
+        stop: Arc::clone(&stop),
+        monitor: None,
+    };
     pretrain(config, set, &Device::Cpu, &options, &mut |event| {
         if let Event::Stepped { step } = event {
             stop.store(Some(step) == stop_at, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use candle_core::Device;
 use dozen_models::checkpoint::StoredDtype;
 use dozen_models::{DeviceChoice, Encoder, ModelFiles};
 use dozen_trainer::export::export;
-use dozen_trainer::msn::TargetEncoder;
+use dozen_trainer::msn::{Ranks, TargetEncoder};
 use dozen_trainer::run::{Checkpoint, RunOptions, Start, pretrain};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ fn described_features_are_those_of_the_exported_encoder() {
     let options = RunOptions {
         out: out.clone(),
         start: Start::Fresh,
+        initial: None,
+        ranks: Ranks::alone(),
         time_limit: None,
         stop: Arc::default(),
         monitor: None,

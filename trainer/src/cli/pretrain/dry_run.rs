@@ -31,7 +31,7 @@ fn size(config: &Config, needs: &Needs, images: usize) -> String {
     let row = |name: &str, value: String| (name.to_owned(), value);
     let (parameters, tokens, memory) = (&needs.parameters, &needs.tokens, &needs.memory);
     let views = &config.views;
-    let batch = config.optimisation.batch_size;
+    let batch = images_per_step(config);
     let trained = parameters.trunk + parameters.head + parameters.prototypes;
     let parameters = table(
         "Parameters",
@@ -79,11 +79,17 @@ fn size(config: &Config, needs: &Needs, images: usize) -> String {
     format!("{parameters}\n{tokens}\n{memory}\n{steps}")
 }
 
+/// Of one process.
+fn images_per_step(config: &Config) -> usize {
+    config.optimisation.batch_size * config.optimisation.accumulate
+}
+
 fn time(config: &Config, timing: &Timing, images: usize, device: &Device) -> String {
-    let batch = config.optimisation.batch_size;
+    let batch = images_per_step(config);
     let per_epoch = images / batch;
     let row = |name: &str, value: String| (name.to_owned(), value);
-    let how = if timing.images == batch {
+    let full = timing.images == config.optimisation.batch_size;
+    let how = if full {
         format!("{} steps", timing.steps)
     } else {
         format!("{} steps of {} images, scaled up", timing.steps, timing.images)
@@ -94,7 +100,7 @@ fn time(config: &Config, timing: &Timing, images: usize, device: &Device) -> Str
         row("one epoch", duration(timing.seconds * per_epoch as f64)),
         row("the run", duration(timing.seconds * (per_epoch * config.schedule.epochs) as f64)),
     ];
-    if let Some(peak) = peak_memory().filter(|_| device.is_cpu() && timing.images == batch) {
+    if let Some(peak) = peak_memory().filter(|_| device.is_cpu() && full) {
         rows.push(row("peak memory of these steps", mebibytes(peak)));
     }
     let text = table(

@@ -20,8 +20,9 @@ pub(super) struct Live {
 /// What the numbers are out of.
 #[derive(Clone, Copy, Default)]
 struct Scale {
-    batch_size: usize,
+    images_per_step: usize,
     epochs: usize,
+    /// Prototypes that one micro-batch's targets can differ in.
     prototypes: usize,
 }
 
@@ -32,10 +33,9 @@ impl Default for Live {
 }
 
 impl Live {
-    pub(super) fn prepare(&mut self, config: &Config) {
-        let batch_size = config.optimisation.batch_size;
-        let prototypes = config.loss.prototypes.min(batch_size);
-        self.scale = Scale { batch_size, epochs: config.schedule.epochs, prototypes };
+    pub(super) fn prepare(&mut self, config: &Config, images_per_step: usize) {
+        let prototypes = config.distinct_prototypes();
+        self.scale = Scale { images_per_step, epochs: config.schedule.epochs, prototypes };
     }
 
     pub(super) fn show(&mut self, event: &Event<'_>) {
@@ -65,7 +65,7 @@ impl Live {
         let [loss, health] = status(record, self.scale);
         if self.bar.is_hidden() && self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
             self.last_line = Some(Instant::now());
-            let left = seconds_left(record, self.steps, self.scale.batch_size) / 60.0;
+            let left = seconds_left(record, self.steps, self.scale.images_per_step) / 60.0;
             note(&format!("step {} of {}, {loss}, {health}, {left:.0} min left", record.step, self.steps));
         }
         self.bar.set_message(format!("{loss}\n{health}"));
@@ -77,8 +77,8 @@ impl Live {
 }
 
 /// Seconds until the last step at the speed of a line of the log.
-pub(super) fn seconds_left(record: &LogRecord, steps: usize, batch_size: usize) -> f64 {
-    steps.saturating_sub(record.step) as f64 * batch_size as f64 / record.images_per_second
+pub(super) fn seconds_left(record: &LogRecord, steps: usize, images_per_step: usize) -> f64 {
+    steps.saturating_sub(record.step) as f64 * images_per_step as f64 / record.images_per_second
 }
 
 /// Two lines that fit 80 columns: how the loss is, and how well the run does.
@@ -129,6 +129,7 @@ mod tests {
             msn: 10.123_4,
             me_max: 6.931_4,
             entropy: 6.9,
+            koleo: 0.0,
             distinct_prototypes: 1024,
             max_target: 0.999,
             gradient_norm: 1.0,
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_fit_a_narrow_terminal() {
-        let scale = Scale { batch_size: 1024, epochs: 800, prototypes: 1024 };
+        let scale = Scale { images_per_step: 1024, epochs: 800, prototypes: 1024 };
         let [loss, health] = status(&record(), scale);
         assert!(loss.len() <= 80 && health.len() <= 80, "{loss}\n{health}");
         assert!(loss.contains("agreement 10.123, mean entropy 6.931"), "{loss}");

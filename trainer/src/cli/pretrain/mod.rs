@@ -10,7 +10,10 @@ use candle_core::Device;
 use clap::{Args, ValueEnum};
 use dozen_trainer::config::Config;
 use dozen_trainer::data::ImageSet;
+use dozen_trainer::initial::InitialTrunk;
+use dozen_trainer::msn::Ranks;
 use dozen_trainer::report::{self, Images, RunFacts};
+use dozen_trainer::run::ranks::{self, Launch};
 use dozen_trainer::run::{Event, Monitor, Outcome, RunOptions, Start, checkpoint, pretrain};
 use live::Live;
 use ndjson::Ndjson;
@@ -37,6 +40,10 @@ pub(super) struct Arguments {
     /// Replace the run in the folder.
     #[arg(long)]
     overwrite: bool,
+    /// Begin with the trunk of a model folder, of another run's checkpoint.safetensors, or of `shipped`, the weights inside
+    /// this program; head and prototypes start afresh.
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    init: Option<String>,
     /// Set a key of the configuration; the value is written as in TOML. Repeatable.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     overrides: Vec<String>,
@@ -73,11 +80,15 @@ const SMALL_SAMPLE: usize = 256;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let stop = stop_on_signals()?;
+    let launch = Launch::from_environment()?;
+    let first = launch.as_ref().is_none_or(|launch| launch.rank == 0);
     let mut progress = match arguments.progress {
+        // One process speaks for all of a run.
+        _ if !first => Progress::Silent,
         ProgressArgument::Auto => Progress::Live(Live::default()),
         ProgressArgument::Ndjson => Progress::Ndjson(Ndjson::new(Arc::clone(&stop))),
     };
-    let ended = train(arguments, stop, &mut progress);
+    let ended = train(arguments, launch.as_ref(), stop, &mut progress);
     if let (Progress::Ndjson(ndjson), Err(error)) = (&mut progress, &ended) {
         let kept = arguments.out.as_deref().filter(|out| checkpoint::exists_in(out));
         ndjson.failed(&format!("{error:#}"), kept.map(|out| out.join(checkpoint::FILE)).as_deref());
@@ -89,16 +100,34 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 enum Progress {
     Live(Live),
     Ndjson(Ndjson),
+    Silent,
 }
 
-fn train(arguments: &Arguments, stop: Arc<AtomicBool>, progress: &mut Progress) -> Result<()> {
+impl Progress {
+    fn show(&mut self, event: &Event<'_>) {
+        match self {
+            Self::Live(live) => live.show(event),
+            Self::Ndjson(ndjson) => ndjson.tell(event),
+            Self::Silent => {}
+        }
+    }
+}
+
+fn train(
+    arguments: &Arguments,
+    launch: Option<&Launch>,
+    stop: Arc<AtomicBool>,
+    progress: &mut Progress,
+) -> Result<()> {
     let config = Config::read(&arguments.config, &arguments.overrides)?;
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(launch.map_or(0, |launch| launch.local_rank))?;
     let Some(out) = arguments.out.as_deref().filter(|_| !arguments.dry_run) else {
         return dry_run::run(&config, &arguments.data, &device);
     };
+    let ranks = launch.map_or_else(|| Ok(Ranks::alone()), |launch| ranks::join(launch, &device))?;
+    let images_per_step = config.optimisation.batch_size * config.optimisation.accumulate * ranks.count();
+    let options = options(arguments, &config, out, ranks, stop)?;
     let set = Arc::new(open_images(&arguments.data, &config.data)?);
-    let options = options(arguments, &config, out, stop)?;
     let facts = RunFacts::gather(
         &arguments.data,
         arguments.monitor.as_deref(),
@@ -106,37 +135,43 @@ fn train(arguments: &Arguments, stop: Arc<AtomicBool>, progress: &mut Progress) 
         if device.is_cuda() { "cuda" } else { "cpu" },
     );
     match progress {
-        Progress::Live(live) => live.prepare(&config),
-        Progress::Ndjson(ndjson) => ndjson.prepare(&config, &facts, out, set.skipped()),
+        Progress::Live(live) => live.prepare(&config, images_per_step),
+        Progress::Ndjson(ndjson) => ndjson.prepare(&config, images_per_step, &facts, out, set.skipped()),
+        Progress::Silent => {}
     }
     let mut running = false;
+    let first = options.ranks.rank() == 0;
     let outcome = pretrain(&config, &set, &device, &options, &mut |event| {
-        if matches!(event, Event::Started { .. }) {
+        if first && matches!(event, Event::Started { .. }) {
             running = true;
             if let Err(error) = facts.write(out) {
                 note(&format!("warning: the report will not know data and machine: {error}"));
             }
         }
-        match progress {
-            Progress::Live(live) => live.show(&event),
-            Progress::Ndjson(ndjson) => ndjson.tell(&event),
-        }
-        if matches!(event, Event::Saved { last: false, .. }) {
+        progress.show(&event);
+        if first && matches!(event, Event::Saved { last: false, .. }) {
             write_report(out, &set, &device, false);
         }
     });
     if let Progress::Live(live) = progress {
         live.clear();
     }
-    let kept = out.join(checkpoint::FILE);
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
+    match outcome {
+        Ok(outcome) if first => ended(outcome, out, &set, &device, progress),
         Err(error) if checkpoint::exists_in(out) && running => {
+            let kept = out.join(checkpoint::FILE);
             return Err(error).with_context(|| format!("the last good checkpoint is {}", kept.display()));
         }
+        Ok(_) => {}
         Err(error) => return Err(error.into()),
-    };
-    let report = write_report(out, &set, &device, outcome == Outcome::Finished);
+    }
+    Ok(())
+}
+
+/// Writes the last report and says how the run ended and what it left.
+fn ended(outcome: Outcome, out: &Path, set: &ImageSet, device: &Device, progress: &Progress) {
+    let kept = out.join(checkpoint::FILE);
+    let report = write_report(out, set, device, outcome == Outcome::Finished);
     if let Progress::Ndjson(ndjson) = progress {
         ndjson.ended(outcome, &kept, report.as_deref());
     }
@@ -149,10 +184,25 @@ fn train(arguments: &Arguments, stop: Arc<AtomicBool>, progress: &mut Progress) 
     if let Some(report) = report {
         note(&format!("report: {}", report.display()));
     }
-    Ok(())
 }
 
-fn options(arguments: &Arguments, config: &Config, out: &Path, stop: Arc<AtomicBool>) -> Result<RunOptions> {
+fn options(
+    arguments: &Arguments,
+    config: &Config,
+    out: &Path,
+    ranks: Ranks,
+    stop: Arc<AtomicBool>,
+) -> Result<RunOptions> {
+    let initial = arguments.init.as_deref().map(InitialTrunk::read).transpose()?;
+    if let Some(trunk) = &initial {
+        trunk.check(config)?;
+    }
+    if config.optimisation.accumulate > 1 {
+        note(
+            "optimisation.accumulate averages gradients only: BatchNorm, the mean prediction and Sinkhorn still see \
+             optimisation.batch_size images at a time, so this is not the same as a larger batch",
+        );
+    }
     let start = match (arguments.resume, arguments.overwrite) {
         (true, _) => Start::Resume,
         (false, true) => Start::Overwrite,
@@ -162,12 +212,20 @@ fn options(arguments: &Arguments, config: &Config, out: &Path, stop: Arc<AtomicB
         .max_minutes
         .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes).context("--max-minutes"))
         .transpose()?;
-    let monitor = arguments.monitor.as_ref().map(|path| {
+    let monitor = arguments.monitor.as_ref().filter(|_| ranks.rank() == 0).map(|path| {
         let monitor = Monitor::open(std::slice::from_ref(path), config).context("cannot use --monitor")?;
         note(&format!("evaluating on {} images of {} classes", monitor.images(), monitor.classes()));
         Ok::<_, anyhow::Error>(Arc::new(monitor))
     });
-    Ok(RunOptions { out: out.to_owned(), start, time_limit, stop, monitor: monitor.transpose()? })
+    Ok(RunOptions {
+        out: out.to_owned(),
+        start,
+        initial: initial.map(|trunk| trunk.parameters),
+        ranks,
+        time_limit,
+        stop,
+        monitor: monitor.transpose()?,
+    })
 }
 
 /// Writes the report of the newest checkpoint; a run is worth more than its report, so that failing is only said.

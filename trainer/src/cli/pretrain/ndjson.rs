@@ -24,7 +24,7 @@ enum Line<'a> {
         steps_per_epoch: usize,
         epochs: usize,
         images: usize,
-        batch_size: usize,
+        images_per_step: usize,
         prototypes: usize,
         parameters: usize,
         device: &'a str,
@@ -78,7 +78,7 @@ pub(super) struct Ndjson {
 struct Run {
     facts: RunFacts,
     out: PathBuf,
-    batch_size: usize,
+    images_per_step: usize,
     epochs: usize,
     prototypes: usize,
     parameters: usize,
@@ -92,14 +92,21 @@ impl Ndjson {
     }
 
     /// Takes up what is known before the first step, and tells which images are left out.
-    pub(super) fn prepare(&mut self, config: &Config, facts: &RunFacts, out: &Path, skipped: &[Skipped]) {
+    pub(super) fn prepare(
+        &mut self,
+        config: &Config,
+        images_per_step: usize,
+        facts: &RunFacts,
+        out: &Path,
+        skipped: &[Skipped],
+    ) {
         let counts = config.msn().parameter_counts();
         self.run = Some(Run {
             facts: facts.clone(),
             out: out.to_owned(),
-            batch_size: config.optimisation.batch_size,
+            images_per_step,
             epochs: config.schedule.epochs,
-            prototypes: config.loss.prototypes,
+            prototypes: config.head.count * config.loss.prototypes,
             parameters: counts.trunk + counts.head + counts.prototypes,
             step: 0,
             steps: 0,
@@ -121,7 +128,7 @@ impl Ndjson {
                     steps_per_epoch: *steps_per_epoch,
                     epochs: run.epochs,
                     images: run.facts.images,
-                    batch_size: run.batch_size,
+                    images_per_step: run.images_per_step,
                     prototypes: run.prototypes,
                     parameters: run.parameters,
                     device: &run.facts.device,
@@ -130,7 +137,7 @@ impl Ndjson {
             }
             Event::Stepped { step } => run.step = *step,
             Event::Logged(record) => {
-                let eta_seconds = seconds_left(record, run.steps, run.batch_size);
+                let eta_seconds = seconds_left(record, run.steps, run.images_per_step);
                 self.write(&Line::Step { steps: run.steps, eta_seconds, record });
             }
             Event::Unreadable(Skipped { name, reason }) => self.write(&Line::Unreadable { name, reason }),

@@ -5,16 +5,17 @@ use super::*;
 /// BatchNorm subtracts the mean of its input, so constants added before it move nothing: the biases of the two linear
 /// layers, and what the first of them makes of the final norm's bias.
 fn is_cancelled(name: &str) -> bool {
-    ["norm.bias", "fc.fc1.bias", "fc.fc2.bias"].contains(&name)
+    name == "norm.bias"
+        || name.starts_with("fc.") && (name.ends_with(".fc1.bias") || name.ends_with(".fc2.bias"))
 }
 
 fn agree_with_finite_differences(config: MsnConfig) {
     let msn = lively(config);
     let views = tiny_views(DType::F64);
-    let gradients = msn.evaluate(&views, &KEEP, 0.25).unwrap().gradients;
+    let gradients = msn.evaluate(&views, &rates()).unwrap().gradients;
     // Targets carry no gradient, not even to the prototypes they share: they are held fixed.
-    let fixed = msn.prototype_targets(&views, 0.25);
-    for (parameter, gradient) in msn.parameters().iter().zip(gradients) {
+    let (fixed, _) = msn.targets(&views, &rates()).unwrap();
+    for (parameter, gradient) in msn.parameters.iter().zip(gradients) {
         let gradient = numbers(&gradient);
         let original = parameter.value.copy().unwrap();
         let values = numbers(&original);
@@ -27,7 +28,7 @@ fn agree_with_finite_differences(config: MsnConfig) {
                 let mut moved = values.clone();
                 moved[position] += change;
                 parameter.value.set(&Tensor::from_vec(moved, original.shape(), &DEVICE).unwrap()).unwrap();
-                let loss = msn.loss_against(&views, &KEEP, &fixed);
+                let loss = number(&msn.objective(&views, fixed.clone(), &rates()).unwrap().total);
                 parameter.value.set(&original).unwrap();
                 loss
             };
@@ -52,16 +53,27 @@ fn of_every_tensor_agree_with_finite_differences() {
 
 #[test]
 fn with_every_term_of_the_loss_agree_with_finite_differences() {
-    let loss = LossOptions { entropy_weight: 0.5, label_smoothing: 0.1, ..loss_options(5.0, true) };
+    let loss = LossOptions {
+        entropy_weight: 0.5,
+        label_smoothing: 0.1,
+        koleo_weight: 0.3,
+        ..loss_options(5.0, true)
+    };
     agree_with_finite_differences(MsnConfig { loss, ..tiny() });
+}
+
+#[test]
+fn of_an_ensemble_with_a_prior_agree_with_finite_differences() {
+    let loss = LossOptions { prior_exponent: 0.5, ..loss_options(3.0, false) };
+    agree_with_finite_differences(MsnConfig { heads: 2, loss, ..tiny() });
 }
 
 #[test]
 fn reach_every_parameter() {
     for dtype in [DType::F64, DType::F32] {
-        let msn = Msn::new(tiny(), 0, dtype, &DEVICE).unwrap();
-        let gradients = msn.evaluate(&tiny_views(dtype), &KEEP, 0.25).unwrap().gradients;
-        for (parameter, gradient) in msn.parameters().iter().zip(gradients) {
+        let msn = Msn::new(tiny(), 0, dtype, &DEVICE, &Ranks::alone()).unwrap();
+        let gradients = msn.evaluate(&tiny_views(dtype), &rates()).unwrap().gradients;
+        for (parameter, gradient) in msn.parameters.iter().zip(gradients) {
             let (name, length) = (&parameter.name, length(&gradient));
             assert_eq!(gradient.dims(), parameter.value.dims(), "{name}");
             assert!(length.is_finite(), "{name}: {length}");

@@ -2,7 +2,30 @@
 
 use super::*;
 use crate::msn::loss::log_assignment;
+use crate::msn::{loss as ensemble_loss, targets as targets_over};
 use candle_core::Var;
+
+/// Of one head in one process.
+fn targets(
+    outputs: &Tensor,
+    prototypes: &Tensor,
+    sharpen: f64,
+    options: &LossOptions,
+) -> candle_core::Result<Tensor> {
+    targets_over(outputs, prototypes, sharpen, options, &Ranks::alone())
+}
+
+/// Of one head in one process.
+fn loss(
+    anchors: &Tensor,
+    targets: &Tensor,
+    prototypes: &Tensor,
+    options: &LossOptions,
+) -> candle_core::Result<Loss> {
+    let head =
+        HeadOutputs { anchors: anchors.clone(), targets: targets.clone(), prototypes: prototypes.clone() };
+    ensemble_loss(&[head], 0.1, options, &Ranks::alone())
+}
 
 fn wave(count: usize, shape: (usize, usize), value: impl Fn(f64) -> f64) -> Tensor {
     let values: Vec<f64> = (0..count).map(|index| value(index as f64)).collect();

@@ -2,7 +2,9 @@
 
 mod gradients;
 mod loss;
+mod ranks;
 mod step;
+mod switches;
 mod target;
 
 use super::*;
@@ -37,7 +39,15 @@ fn assert_row(actual: &Tensor, expected: &[f64], tolerance: f64) {
 }
 
 fn loss_options(memax_weight: f64, sinkhorn: bool) -> LossOptions {
-    LossOptions { temperature: 0.1, memax_weight, entropy_weight: 0.0, label_smoothing: 0.0, sinkhorn }
+    LossOptions {
+        temperature: 0.1,
+        memax_weight,
+        entropy_weight: 0.0,
+        koleo_weight: 0.0,
+        label_smoothing: 0.0,
+        sinkhorn,
+        prior_exponent: 0.0,
+    }
 }
 
 /// A network small enough for finite differences: 16 patches, of which 11 stay. In f64 the fused kernels give way to the
@@ -54,6 +64,7 @@ fn tiny() -> MsnConfig {
             num_channels: 3,
             layer_norm_eps: 1e-6,
         },
+        heads: 1,
         head_hidden: 64,
         head_output: 16,
         prototypes: 8,
@@ -72,21 +83,28 @@ fn pixels(images: usize, side: usize, pace: f64, dtype: DType) -> Tensor {
 
 /// Four images: a target, a random and two focal views of each.
 fn tiny_views(dtype: DType) -> Views {
-    Views {
-        target: pixels(4, 32, 0.37, dtype),
-        random: Some(pixels(4, 32, 0.53, dtype)),
-        focal: Some(pixels(8, 16, 0.71, dtype)),
-    }
+    views(pixels(4, 32, 0.37, dtype), Some(pixels(4, 32, 0.53, dtype)), Some(pixels(8, 16, 0.71, dtype)))
+}
+
+/// With the first group of anchors masked by [`KEEP`].
+fn views(target: Tensor, random: Option<Tensor>, focal: Option<Tensor>) -> Views {
+    Views::new(target, random, focal, Some(Mask::Shared(KEEP.to_vec()))).unwrap()
 }
 
 fn rates() -> Rates {
-    Rates { learning_rate: 1e-3, weight_decay: 0.05, momentum: 0.99, sharpen: 0.25 }
+    Rates {
+        learning_rate: 1e-3,
+        weight_decay: 0.05,
+        momentum: 0.99,
+        sharpen: 0.25,
+        ensemble_temperature: 0.1,
+    }
 }
 
 /// A network whose weights are large enough for every gradient to stand out of rounding.
 fn lively(config: MsnConfig) -> Msn {
-    let msn = Msn::new(config, 3, DType::F64, &DEVICE).unwrap();
-    for parameter in msn.parameters() {
+    let msn = Msn::new(config, 3, DType::F64, &DEVICE, &Ranks::alone()).unwrap();
+    for parameter in &msn.parameters {
         let old = parameter.value.as_tensor().detach();
         let values: Vec<f64> = (0..old.elem_count()).map(|n| (n as f64 * 1.7).sin() * 0.05).collect();
         let nudge = Tensor::from_vec(values, old.shape(), &DEVICE).unwrap();

@@ -6,7 +6,11 @@ use super::*;
 use std::collections::HashMap;
 
 fn fresh() -> Msn {
-    Msn::new(tiny(), 0, DType::F32, &DEVICE).unwrap()
+    Msn::new(tiny(), 0, DType::F32, &DEVICE, &Ranks::alone()).unwrap()
+}
+
+fn loss_of(msn: &Msn, views: &Views) -> f64 {
+    msn.report(&[msn.evaluate(views, &rates()).unwrap()]).unwrap().loss
 }
 
 fn bits(tensor: &Tensor) -> Vec<u32> {
@@ -63,7 +67,7 @@ fn networks_start_as_prescribed() {
 fn weight_decay_falls_on_the_published_list() {
     let msn = fresh();
     let decayed: Vec<&str> =
-        msn.parameters().iter().filter(|one| one.is_decayed()).map(|one| one.name.as_str()).collect();
+        msn.parameters.iter().filter(|one| one.is_decayed()).map(|one| one.name.as_str()).collect();
     let mut expected = vec!["cls_token".to_owned(), "pos_embed".into(), "patch_embed.proj.weight".into()];
     for block in 0..2 {
         expected.extend(
@@ -79,7 +83,7 @@ fn weight_decay_falls_on_the_published_list() {
 fn the_moving_average_moves_parameters_only() {
     let mut msn = fresh();
     let before = snapshot(&msn);
-    msn.step(&tiny_views(DType::F32), &KEEP, &Rates { momentum: 0.75, ..rates() }).unwrap();
+    msn.step(&[tiny_views(DType::F32)], &Rates { momentum: 0.75, ..rates() }).unwrap();
     let after = msn.state();
     for (name, value) in after.iter().filter(|(name, _)| name.starts_with("target.")) {
         let anchor = &after[&name.replace("target.", "anchor.")];
@@ -100,7 +104,7 @@ fn the_moving_average_moves_parameters_only() {
 fn the_target_moves_by_its_average_alone() {
     let mut msn = fresh();
     let before = snapshot(&msn);
-    msn.step(&tiny_views(DType::F32), &KEEP, &Rates { momentum: 1.0, ..rates() }).unwrap();
+    msn.step(&[tiny_views(DType::F32)], &Rates { momentum: 1.0, ..rates() }).unwrap();
     for (name, value) in msn.target_trunk() {
         assert_eq!(bits(&value), bits(&before[&format!("target.{name}")]), "{name}");
     }
@@ -109,8 +113,9 @@ fn the_target_moves_by_its_average_alone() {
 #[test]
 fn clipping_scales_the_encoders_gradient_only() {
     let after_a_step = |clip_gradient: f64| {
-        let mut msn = Msn::new(MsnConfig { clip_gradient, ..tiny() }, 0, DType::F64, &DEVICE).unwrap();
-        let report = msn.step(&tiny_views(DType::F64), &KEEP, &rates()).unwrap();
+        let mut msn =
+            Msn::new(MsnConfig { clip_gradient, ..tiny() }, 0, DType::F64, &DEVICE, &Ranks::alone()).unwrap();
+        let report = msn.step(&[tiny_views(DType::F64)], &rates()).unwrap();
         (report, msn.state())
     };
     let (free, unclipped) = after_a_step(0.0);
@@ -138,13 +143,14 @@ fn running_statistics_see_random_then_focal_views() {
     // Nothing is learnt, so that each run sees the same networks.
     let still = Rates { learning_rate: 0.0, momentum: 1.0, ..rates() };
     let statistics = |random: Option<&Tensor>, focal: Option<&Tensor>, keep: &[u32]| {
-        let mut msn = Msn::new(tiny(), 0, DType::F64, &DEVICE).unwrap();
-        let (target, random, focal) = (views.target.clone(), random.cloned(), focal.cloned());
-        msn.step(&Views { target, random, focal }, keep, &still).unwrap();
+        let mut msn = Msn::new(tiny(), 0, DType::F64, &DEVICE, &Ranks::alone()).unwrap();
+        let mask = Some(Mask::Shared(keep.to_vec()));
+        let views = Views::new(views.target.clone(), random.cloned(), focal.cloned(), mask).unwrap();
+        msn.step(&[views], &still).unwrap();
         let state = msn.state();
         ["mean", "var"].map(|kind| numbers(&state[&format!("anchor.fc.bn1.running_{kind}")]))
     };
-    let (random, focal) = (views.random.as_ref(), views.focal.as_ref());
+    let [random, focal] = [0, 1].map(|group| Some(&views.anchors[group].pixels));
     let both = statistics(random, focal, &KEEP);
     let first = statistics(random, None, &KEEP);
     let second = statistics(None, focal, &[0, 1, 2, 3]);
@@ -162,8 +168,7 @@ fn views_of_one_size_form_one_masked_group() {
     let (first, second) = (pixels(4, 32, 0.53, DType::F64), pixels(4, 32, 0.71, DType::F64));
     let joined = Tensor::cat(&[&first, &second], 0).unwrap();
     let loss = |random: Tensor, focal: Option<Tensor>| {
-        let views = Views { target: pixels(4, 32, 0.37, DType::F64), random: Some(random), focal };
-        msn.evaluate(&views, &KEEP, 0.25).unwrap().report.loss
+        loss_of(&msn, &views(pixels(4, 32, 0.37, DType::F64), Some(random), focal))
     };
     assert_near(loss(first, Some(second)), loss(joined, None), 0.0);
 }
@@ -171,28 +176,28 @@ fn views_of_one_size_form_one_masked_group() {
 #[test]
 fn the_order_of_patches_and_of_images_does_not_matter() {
     let msn = lively(tiny());
-    let loss = |views: &Views, keep: &[u32]| msn.evaluate(views, keep, 0.25).unwrap().report.loss;
-    let views = tiny_views(DType::F64);
-    let plain = loss(&views, &KEEP);
-    let mut reversed = KEEP;
-    reversed.reverse();
-    assert_near(loss(&views, &reversed), plain, 1e-12);
+    let plain = loss_of(&msn, &tiny_views(DType::F64));
+    let mut other = tiny_views(DType::F64);
+    let reversed = KEEP.into_iter().rev().collect();
+    other.anchors[0].mask = Some(Mask::Shared(reversed));
+    assert_near(loss_of(&msn, &other), plain, 1e-12);
     let reorder =
         |pixels: &Tensor, rows: &[u32]| pixels.index_select(&Tensor::new(rows, &DEVICE).unwrap(), 0).unwrap();
-    let permuted = Views {
-        target: reorder(&views.target, &[2, 0, 3, 1]),
-        random: views.random.as_ref().map(|random| reorder(random, &[2, 0, 3, 1])),
-        focal: views.focal.as_ref().map(|focal| reorder(focal, &[2, 0, 3, 1, 6, 4, 7, 5])),
-    };
-    assert_near(loss(&permuted, &KEEP), plain, 1e-12);
+    let Views { target, anchors } = tiny_views(DType::F64);
+    let permuted = views(
+        reorder(&target, &[2, 0, 3, 1]),
+        Some(reorder(&anchors[0].pixels, &[2, 0, 3, 1])),
+        Some(reorder(&anchors[1].pixels, &[2, 0, 3, 1, 6, 4, 7, 5])),
+    );
+    assert_near(loss_of(&msn, &permuted), plain, 1e-12);
 }
 
 #[test]
 fn health_metrics_are_of_the_targets() {
     let msn = lively(tiny());
     let views = tiny_views(DType::F64);
-    let report = msn.evaluate(&views, &KEEP, 0.25).unwrap().report;
-    let targets = msn.prototype_targets(&views, 0.25).to_vec2::<f64>().unwrap();
+    let report = msn.report(&[msn.evaluate(&views, &rates()).unwrap()]).unwrap();
+    let targets = msn.targets(&views, &rates()).unwrap().0[0].to_vec2::<f64>().unwrap();
     let largest: Vec<f64> = targets.iter().map(|row| row.iter().copied().fold(0.0, f64::max)).collect();
     assert_near(report.max_target, largest.iter().sum::<f64>() / 4.0, 1e-12);
     let winners: std::collections::BTreeSet<_> = targets
@@ -206,8 +211,8 @@ fn health_metrics_are_of_the_targets() {
 
 fn run(steps: usize) -> (Msn, Vec<f64>) {
     let mut msn = fresh();
-    let views = tiny_views(DType::F32);
-    let losses = (0..steps).map(|_| msn.step(&views, &KEEP, &rates()).unwrap().loss).collect();
+    let views = [tiny_views(DType::F32)];
+    let losses = (0..steps).map(|_| msn.step(&views, &rates()).unwrap().loss).collect();
     (msn, losses)
 }
 
@@ -222,7 +227,7 @@ fn training_lowers_the_loss_and_repeats_bit_for_bit() {
 
 #[test]
 fn another_seed_is_another_network() {
-    let other = Msn::new(tiny(), 1, DType::F32, &DEVICE).unwrap();
+    let other = Msn::new(tiny(), 1, DType::F32, &DEVICE, &Ranks::alone()).unwrap();
     let weight = "anchor.blocks.0.mlp.fc1.weight";
     assert_ne!(bits(&fresh().state()[weight]), bits(&other.state()[weight]));
 }
@@ -231,10 +236,10 @@ fn another_seed_is_another_network() {
 fn a_saved_state_continues_bit_for_bit() {
     let (uninterrupted, _) = run(6);
     let (half, _) = run(3);
-    let mut resumed = Msn::new(tiny(), 99, DType::F32, &DEVICE).unwrap();
+    let mut resumed = Msn::new(tiny(), 99, DType::F32, &DEVICE, &Ranks::alone()).unwrap();
     resumed.load_state(&snapshot(&half), half.steps()).unwrap();
     for _ in 0..3 {
-        resumed.step(&tiny_views(DType::F32), &KEEP, &rates()).unwrap();
+        resumed.step(&[tiny_views(DType::F32)], &rates()).unwrap();
     }
     assert_eq!(resumed.steps(), uninterrupted.steps());
     assert_same_bits(&snapshot(&uninterrupted), &snapshot(&resumed));
@@ -257,8 +262,8 @@ fn numbers_that_are_not_finite_change_nothing() {
     let mut msn = fresh();
     let before = snapshot(&msn);
     let mut views = tiny_views(DType::F32);
-    views.random = Some((views.random.unwrap() * f64::NAN).unwrap());
-    let error = msn.step(&views, &KEEP, &rates()).unwrap_err();
+    views.anchors[0].pixels = (&views.anchors[0].pixels * f64::NAN).unwrap();
+    let error = msn.step(&[views], &rates()).unwrap_err();
     assert!(error.to_string().contains("lower learning rate"), "{error}");
     assert_same_bits(&before, &snapshot(&msn));
     assert_eq!(msn.steps(), 0);
@@ -266,6 +271,6 @@ fn numbers_that_are_not_finite_change_nothing() {
 
 #[test]
 fn a_step_needs_an_anchor() {
-    let views = Views { target: pixels(4, 32, 0.37, DType::F32), random: None, focal: None };
-    assert!(fresh().step(&views, &KEEP, &rates()).unwrap_err().to_string().contains("no anchor view"));
+    let views = Views::new(pixels(4, 32, 0.37, DType::F32), None, None, None);
+    assert!(views.err().unwrap().to_string().contains("no anchor view"));
 }
