@@ -31,6 +31,11 @@ enum Command {
     },
     /// Writes a model folder from a training checkpoint.
     Export(export::Arguments),
+    /// About the configuration of a run.
+    Config {
+        #[command(subcommand)]
+        what: Configuration,
+    },
     /// Writes a run's report again: curves, prototypes, nearest neighbours, warnings, on one HTML page.
     Report(report::Arguments),
 }
@@ -39,6 +44,12 @@ enum Command {
 enum Evaluation {
     /// Accuracy with a few labelled images per class and a frozen encoder.
     LowShot(evaluate::Arguments),
+}
+
+#[derive(Subcommand)]
+enum Configuration {
+    /// Prints a page with every key: its type, what is allowed, the default, what it does.
+    Docs,
 }
 
 /// Where tensors live.
@@ -66,6 +77,10 @@ pub(crate) fn run() -> Result<()> {
         Command::Pretrain(arguments) => pretrain::run(&arguments),
         Command::Eval { what: Evaluation::LowShot(arguments) } => evaluate::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Config { what: Configuration::Docs } => {
+            print(dozen_trainer::config::documentation().trim_end());
+            Ok(())
+        }
         Command::Report(arguments) => report::run(&arguments),
     }
 }
