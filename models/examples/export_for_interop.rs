@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor};
 use dozen_models::checkpoint::{ModelConfig, StoredDtype, export, load_safetensors};
 use dozen_models::image::{Filter, Preprocessor, Resize};
-use dozen_models::vit::{Vit, VitConfig};
+use dozen_models::vit::{Family, Positions, Vit, VitConfig};
 use dozen_models::{Error, ModelFiles};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ fn main() -> Result<(), Error> {
         image_size: 28,
         num_channels: 3,
         layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
     };
     let preprocessor = Preprocessor {
         resize: Resize::Squash { size: 28 },

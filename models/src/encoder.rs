@@ -172,12 +172,17 @@ impl Encoder {
 
     /// The vectors of a batch, from its hidden states.
     fn describe(&self, hidden: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
-        let cls = hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
-        let (cls, centre) = match self.feature {
-            Feature::ClsBeforeNorm => (cls, true),
-            Feature::ClsAfterNorm => (self.vit.final_norm(&cls)?, false),
+        let cls = || hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous();
+        let (vectors, centre) = match self.feature {
+            Feature::ClsBeforeNorm => (cls()?, true),
+            Feature::ClsAfterNorm => (self.vit.final_norm(&cls()?)?, false),
+            Feature::MeanPatches => {
+                let patches = hidden.narrow(1, 1, hidden.dim(1)? - 1)?;
+                (self.vit.final_norm(&patches.mean(1)?)?, false)
+            }
         };
-        cls.to_device(&Device::Cpu)?
+        vectors
+            .to_device(&Device::Cpu)?
             .to_vec2::<f32>()?
             .into_iter()
             .map(|vector| unit(vector, centre))

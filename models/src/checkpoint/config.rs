@@ -2,7 +2,7 @@
 
 use super::{CONFIG_FILE, StoredDtype};
 use crate::Error;
-use crate::vit::VitConfig;
+use crate::vit::{Family, VitConfig};
 use serde::{Deserialize, Serialize};
 
 /// Which vector an image is described by.
@@ -13,8 +13,12 @@ pub enum Feature {
     /// protocol of arXiv 2204.07141.
     #[default]
     ClsBeforeNorm,
-    /// CLS after the final LayerNorm, scaled to length 1: what `last_hidden_state[:, 0]` gives in `transformers`.
+    /// CLS after the final LayerNorm, scaled to length 1: what `last_hidden_state[:, 0]` gives in `transformers`. How DINO
+    /// (arXiv 2104.14294) evaluates frozen features.
     ClsAfterNorm,
+    /// Mean of the patches of the last block, then the pooler's LayerNorm where there is one, scaled to length 1: what
+    /// data2vec (arXiv 2202.03555) classifies by.
+    MeanPatches,
 }
 
 /// The contents of `config.json`.
@@ -33,16 +37,30 @@ pub struct ModelConfig {
 struct Section {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    #[serde(default)]
-    feature: Feature,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    feature: Option<Feature>,
 }
 
 #[derive(Deserialize)]
 struct Reading {
     #[serde(flatten)]
     vit: VitConfig,
+    /// data2vec's.
+    use_mean_pooling: Option<bool>,
     #[serde(default)]
     dozen: Section,
+}
+
+impl Reading {
+    /// The feature a family's authors evaluate, where the folder does not name one.
+    fn usual_feature(&self) -> Feature {
+        match self.vit.family {
+            Family::Msn => Feature::ClsBeforeNorm,
+            Family::Vit => Feature::ClsAfterNorm,
+            Family::Data2VecVision if self.use_mean_pooling == Some(false) => Feature::ClsAfterNorm,
+            Family::Data2VecVision => Feature::MeanPatches,
+        }
+    }
 }
 
 /// Every field that `ViTMSNConfig` has, so that no reader falls back on a default of its own.
@@ -62,11 +80,13 @@ struct Writing<'a> {
 }
 
 impl ModelConfig {
-    /// Parses `config.json`; without a `dozen` section the name is unknown and the feature the paper's.
+    /// Parses `config.json`; without a `dozen` section the name is unknown and the feature the one the model's authors
+    /// evaluate.
     pub fn from_json(json: &str) -> Result<Self, Error> {
         let read: Reading = serde_json::from_str(json)
             .map_err(|error| Error::Config { file: CONFIG_FILE.into(), reason: error.to_string() })?;
-        Ok(Self { vit: read.vit, name: read.dozen.name, feature: read.dozen.feature })
+        let feature = read.dozen.feature.unwrap_or_else(|| read.usual_feature());
+        Ok(Self { vit: read.vit, name: read.dozen.name, feature })
     }
 
     /// Writes `config.json` for weights stored as `dtype`.
@@ -81,7 +101,7 @@ impl ModelConfig {
             initializer_range: 0.02,
             qkv_bias: true,
             torch_dtype: dtype.torch_name(),
-            dozen: Section { name: self.name.clone(), feature: self.feature },
+            dozen: Section { name: self.name.clone(), feature: Some(self.feature) },
         };
         serde_json::to_string_pretty(&writing)
             .map(|json| json + "\n")
@@ -103,6 +123,22 @@ mod tests {
         assert_eq!((config.vit.hidden_size, config.vit.num_hidden_layers), (384, 12));
         assert_eq!(config.name, None);
         assert_eq!(config.feature, Feature::ClsBeforeNorm);
+    }
+
+    #[test]
+    fn each_family_gives_the_feature_its_authors_evaluate() {
+        let with = |change: &str| ModelConfig::from_json(&HUB.replace("\"model_type\": \"vit_msn\"", change));
+        let dino = with(r#""model_type": "vit""#).unwrap();
+        assert_eq!(dino.feature, Feature::ClsAfterNorm);
+        assert!((dino.vit.layer_norm_eps - 1e-12).abs() < 1e-15);
+        let data2vec = r#""model_type": "data2vec-vision", "use_relative_position_bias": true"#;
+        let config = with(data2vec).unwrap();
+        assert_eq!(config.feature, Feature::MeanPatches);
+        assert!(!config.vit.positions.absolute);
+        let with_cls = with(&format!("{data2vec}, \"use_mean_pooling\": false")).unwrap();
+        assert_eq!(with_cls.feature, Feature::ClsAfterNorm);
+        let message = with(r#""model_type": "swin""#).unwrap_err().to_string();
+        assert!(message.contains("swin") && message.contains("data2vec-vision"), "{message}");
     }
 
     #[test]

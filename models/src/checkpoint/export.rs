@@ -4,7 +4,7 @@ use super::layout::hugging_face_names;
 use super::{CONFIG_FILE, Feature, ModelConfig, PREPROCESSOR_FILE, WEIGHTS_FILE};
 use crate::Error;
 use crate::image::Preprocessor;
-use crate::vit::{Parameters, Vit, VitConfig};
+use crate::vit::{Family, Parameters, Vit, VitConfig};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -51,6 +51,11 @@ pub fn export(
     parameters: &Parameters,
     dtype: StoredDtype,
 ) -> Result<(), Error> {
+    if config.family != Family::Msn {
+        return Err(Error::Checkpoint(
+            "only trunks of MSN's architecture are exported; keep the folder this one came from".into(),
+        ));
+    }
     Vit::new(config, parameters)?;
     let mut tensors = Vec::new();
     for (canonical, _) in Vit::parameter_shapes(config) {

@@ -1,7 +1,7 @@
 //! The configuration behind a checkpoint that came without one.
 
 use crate::Error;
-use crate::vit::{Parameters, VitConfig};
+use crate::vit::{Family, Parameters, Positions, VitConfig};
 
 /// Width of a head in every ViT of the literature up to L; what `heads` defaults to.
 const HEAD_WIDTH: usize = 64;
@@ -44,6 +44,8 @@ pub fn infer_config(parameters: &Parameters, heads: Option<usize>) -> Result<Vit
         image_size: grid * patch_size,
         num_channels: dimension("patch_embed.proj.weight", 1)?,
         layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
     };
     config.validate()?;
     Ok(config)

@@ -6,8 +6,9 @@ use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 /// What a refused checkpoint is told.
-pub(super) const UNDERSTOOD: &str = "understood are Hugging Face ViTMSNModel names (bare or under \"vit.\"), facebook \
-     \"target_encoder\" checkpoints (with or without \"module.\") and timm VisionTransformer names";
+pub(super) const UNDERSTOOD: &str = "understood are the Hugging Face names of ViTMSNModel and ViTModel (bare or under \
+     \"vit.\") and of Data2VecVisionModel (bare or under \"data2vec_vision.\"), facebook \"target_encoder\" checkpoints (with \
+     or without \"module.\") and timm VisionTransformer names";
 
 /// Parts of a checkpoint that are not the trunk: projection and classification heads, poolers, prototypes, and the
 /// mask token, which MSN never uses.
@@ -16,7 +17,7 @@ const IGNORED: [&str; 8] = [
     "fc_norm.",
     "head.",
     "classifier.",
-    "pooler.",
+    "pooler.dense.",
     "prototypes",
     "mask_token",
     "embeddings.mask_token",
@@ -29,6 +30,8 @@ pub(super) enum Place {
     Whole(String),
     /// It is the query (0), key (1) or value (2) third of this parameter's rows.
     Third(String, usize),
+    /// It multiplies the output of the layer of this canonical name, channel by channel.
+    Scale(String),
     /// Not part of the trunk.
     Ignored,
     /// Of another architecture.
@@ -38,14 +41,23 @@ pub(super) enum Place {
 /// Finds the place of a tensor by its name.
 pub(super) fn place(name: &str) -> Place {
     let name = name.strip_prefix("module.").unwrap_or(name);
-    let name = name.strip_prefix("vit.").unwrap_or(name);
-    if IGNORED.iter().any(|prefix| name.starts_with(prefix)) {
+    let name =
+        ["vit.", "data2vec_vision."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    // Offsets of patches, which some versions stored, follow from the grid.
+    if IGNORED.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with("relative_position_index") {
         return Place::Ignored;
     }
     match name {
         "cls_token" | "embeddings.cls_token" => return Place::Whole("cls_token".into()),
         "pos_embed" | "embeddings.position_embeddings" => return Place::Whole("pos_embed".into()),
+        "encoder.relative_position_bias.relative_position_bias_table"
+        | "rel_pos_bias.relative_position_bias_table" => {
+            return Place::Whole("rel_pos_bias.relative_position_bias_table".into());
+        }
         _ => {}
+    }
+    if let Some(place) = place_of_data2vec(name) {
+        return place;
     }
     let Some((module, kind)) = name.rsplit_once('.').filter(|(_, kind)| matches!(*kind, "weight" | "bias"))
     else {
@@ -55,8 +67,23 @@ pub(super) fn place(name: &str) -> Place {
         "patch_embed.proj" | "embeddings.patch_embeddings.projection" => {
             Place::Whole(format!("patch_embed.proj.{kind}"))
         }
-        "norm" | "layernorm" => Place::Whole(format!("norm.{kind}")),
+        // data2vec's norm is in its pooler, after the mean of the patches.
+        "norm" | "layernorm" | "pooler.layernorm" => Place::Whole(format!("norm.{kind}")),
         _ => place_in_block(module, kind).unwrap_or(Place::Unknown),
+    }
+}
+
+/// What only data2vec's blocks have: factors of their branches, and position biases.
+fn place_of_data2vec(name: &str) -> Option<Place> {
+    let (index, rest) = name.strip_prefix("encoder.layer.")?.split_once('.')?;
+    let index: usize = index.parse().ok()?;
+    match rest {
+        "lambda_1" => Some(Place::Scale(format!("blocks.{index}.attn.proj"))),
+        "lambda_2" => Some(Place::Scale(format!("blocks.{index}.mlp.fc2"))),
+        "attention.attention.relative_position_bias.relative_position_bias_table" => {
+            Some(Place::Whole(format!("blocks.{index}.attn.relative_position_bias_table")))
+        }
+        _ => None,
     }
 }
 
@@ -87,6 +114,7 @@ fn place_in_block(module: &str, kind: &str) -> Option<Place> {
 pub(super) struct Assembly {
     parameters: Parameters,
     thirds: BTreeMap<String, [Option<Tensor>; 3]>,
+    scales: BTreeMap<String, Tensor>,
 }
 
 impl Assembly {
@@ -97,7 +125,7 @@ impl Assembly {
             all += 1;
             match place(name) {
                 Place::Unknown => unknown.push(name),
-                Place::Whole(_) | Place::Third(..) => trunk += 1,
+                Place::Whole(_) | Place::Third(..) | Place::Scale(_) => trunk += 1,
                 Place::Ignored => {}
             }
         }
@@ -125,6 +153,10 @@ impl Assembly {
                 let thirds = self.thirds.entry(canonical.clone()).or_default();
                 (canonical, thirds[third].replace(tensor).is_some())
             }
+            Place::Scale(layer) => {
+                let replaced = self.scales.insert(layer.clone(), tensor).is_some();
+                (layer, replaced)
+            }
             Place::Ignored | Place::Unknown => return Ok(()),
         };
         if replaced {
@@ -135,8 +167,19 @@ impl Assembly {
         Ok(())
     }
 
-    /// Joins queries, keys and values.
+    /// Joins queries, keys and values, and lets the layers take up the factors of their outputs: λ·(W·x + b) is
+    /// (λ·W)·x + λ·b.
     pub(super) fn finish(mut self) -> Result<Parameters, Error> {
+        self.fill_key_biases()?;
+        for (layer, scale) in std::mem::take(&mut self.scales) {
+            for kind in ["weight", "bias"] {
+                let name = format!("{layer}.{kind}");
+                let values = self.parameters.get_mut(&name);
+                let values = values.ok_or_else(|| Error::Checkpoint(format!("{name} is missing")))?;
+                let factor = if kind == "weight" { scale.reshape(((), 1))? } else { scale.clone() };
+                *values = values.broadcast_mul(&factor)?;
+            }
+        }
         for (canonical, thirds) in self.thirds {
             let [Some(query), Some(key), Some(value)] = &thirds else {
                 let missing: Vec<_> = ["query", "key", "value"]
@@ -164,6 +207,27 @@ impl Assembly {
         }
         Ok(self.parameters)
     }
+
+    /// Where no key of the whole network has a bias, it is an architecture without: the biases are 0.
+    fn fill_key_biases(&mut self) -> Result<(), Error> {
+        let is_without = |(name, thirds): (&String, &[Option<Tensor>; 3])| {
+            !is_bias(name) || matches!(thirds, [Some(_), None, Some(_)])
+        };
+        if self.thirds.iter().all(is_without) {
+            for (name, [query, key, _]) in &mut self.thirds {
+                if let Some(query) = query
+                    && is_bias(name)
+                {
+                    *key = Some(query.zeros_like()?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_bias(name: &str) -> bool {
+    name.rsplit('.').next() == Some("bias")
 }
 
 /// The names under which Hugging Face stores a canonical parameter: one, or three for packed queries, keys, values.

@@ -2,7 +2,7 @@ use super::layout::{Place, hugging_face_names, place};
 use super::*;
 use crate::Error;
 use crate::image::{Filter, Preprocessor, Resize};
-use crate::vit::{Vit, VitConfig};
+use crate::vit::{Family, Positions, Vit, VitConfig};
 use candle_core::{DType, Device, Tensor};
 use std::collections::HashMap;
 
@@ -16,6 +16,8 @@ fn tiny() -> VitConfig {
         image_size: 12,
         num_channels: 3,
         layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::checkpoint::{CONFIG_FILE, StoredDtype, export};
 use crate::image::{Filter, Resize};
-use crate::vit::VitConfig;
+use crate::vit::{Family, Positions, VitConfig};
 use candle_core::DType;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,6 +19,8 @@ fn config() -> VitConfig {
         image_size: 16,
         num_channels: 3,
         layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
     }
 }
 

@@ -3,6 +3,44 @@
 use crate::Error;
 use serde::{Deserialize, Serialize};
 
+/// Whose conventions a model follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// MSN and everything this project trains: `vit_msn`.
+    #[default]
+    Msn,
+    /// DINO and other plain ViTs: `vit`.
+    Vit,
+    /// `data2vec-vision`: scaled branches, keys without bias, relative positions.
+    Data2VecVision,
+}
+
+/// How a network knows where a patch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// Learned embeddings are added to the patches.
+    pub absolute: bool,
+    /// A bias by offset is added to the attention scores.
+    pub relative: RelativePositions,
+}
+
+/// Whose the table of biases is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelativePositions {
+    /// There is none.
+    None,
+    /// Every block has one.
+    PerBlock,
+    /// One for all blocks.
+    Shared,
+}
+
+impl Default for Positions {
+    fn default() -> Self {
+        Self { absolute: true, relative: RelativePositions::None }
+    }
+}
+
 /// Any width, depth, heads, patch and image size. Field names are those of `config.json` (`ViTMSNConfig`).
 ///
 /// Deserialising fills in what older files leave out and refuses what this crate cannot compute.
@@ -23,8 +61,14 @@ pub struct VitConfig {
     pub image_size: usize,
     /// Always 3.
     pub num_channels: usize,
-    /// 1e-6.
+    /// 1e-6 for MSN, 1e-12 for the others.
     pub layer_norm_eps: f64,
+    /// Whose conventions it follows. Follows from `model_type`; what this project writes is MSN.
+    #[serde(skip_serializing)]
+    pub family: Family,
+    /// How it knows positions; MSN's are absolute.
+    #[serde(skip_serializing)]
+    pub positions: Positions,
 }
 
 impl VitConfig {
@@ -88,6 +132,41 @@ struct Fields {
     layer_norm_eps: Option<f64>,
     hidden_act: Option<String>,
     qkv_bias: Option<bool>,
+    model_type: Option<String>,
+    #[serde(default)]
+    use_absolute_position_embeddings: bool,
+    #[serde(default)]
+    use_relative_position_bias: bool,
+    #[serde(default)]
+    use_shared_relative_position_bias: bool,
+}
+
+impl Fields {
+    fn family(&self) -> Result<Family, String> {
+        match self.model_type.as_deref() {
+            None | Some("vit_msn") => Ok(Family::Msn),
+            Some("vit") => Ok(Family::Vit),
+            Some("data2vec-vision") => Ok(Family::Data2VecVision),
+            Some(other) => Err(format!(
+                "model_type is \"{other}\"; understood are \"vit_msn\" (MSN), \"vit\" (DINO and plain ViTs) and \"data2vec-vision\""
+            )),
+        }
+    }
+
+    fn positions(&self, family: Family) -> Result<Positions, String> {
+        if family != Family::Data2VecVision {
+            return Ok(Positions::default());
+        }
+        let relative = match (self.use_relative_position_bias, self.use_shared_relative_position_bias) {
+            (false, false) => RelativePositions::None,
+            (true, false) => RelativePositions::PerBlock,
+            (false, true) => RelativePositions::Shared,
+            (true, true) => {
+                return Err("relative position biases both shared and per block are not supported".into());
+            }
+        };
+        Ok(Positions { absolute: self.use_absolute_position_embeddings, relative })
+    }
 }
 
 /// A side in pixels, written as one number or as `[height, width]`.
@@ -123,6 +202,9 @@ impl TryFrom<Fields> for VitConfig {
                 "qkv_bias is false; only models with query, key and value biases are supported".into()
             );
         }
+        let family = fields.family()?;
+        let positions = fields.positions(family)?;
+        let default_eps = if family == Family::Msn { 1e-6 } else { 1e-12 };
         let config = Self {
             hidden_size: fields.hidden_size,
             num_hidden_layers: fields.num_hidden_layers,
@@ -131,7 +213,9 @@ impl TryFrom<Fields> for VitConfig {
             patch_size: fields.patch_size.square("patch_size")?,
             image_size: fields.image_size.square("image_size")?,
             num_channels: fields.num_channels.unwrap_or(3),
-            layer_norm_eps: fields.layer_norm_eps.unwrap_or(1e-6),
+            layer_norm_eps: fields.layer_norm_eps.unwrap_or(default_eps),
+            family,
+            positions,
         };
         config.check()?;
         Ok(config)

@@ -54,6 +54,34 @@ pub fn resize_grid(embeddings: &Tensor, grid: usize, rows: usize, columns: usize
         .reshape((rows * columns, width))
 }
 
+/// The 1-D weights `[n_out, n_in]`, row-major, of PyTorch's `mode="bilinear"`, `align_corners = false`, no antialias.
+fn linear_weights(n_in: usize, n_out: usize) -> Vec<f64> {
+    let mut weights = vec![0.0; n_out * n_in];
+    for (out, row) in weights.chunks_exact_mut(n_in.max(1)).enumerate() {
+        let source = ((out as f64 + 0.5) * (n_in as f64 / n_out as f64) - 0.5).max(0.0);
+        let (left, share) = (source.floor() as usize, source.fract());
+        row[left] += 1.0 - share;
+        row[(left + 1).min(n_in - 1)] += share;
+    }
+    weights
+}
+
+/// Resizes `[rows · columns, C]` bilinearly from one `(rows, columns)` to another. Differentiable.
+pub(super) fn resize_bilinear(values: &Tensor, from: (usize, usize), to: (usize, usize)) -> Result<Tensor> {
+    if from == to {
+        return Ok(values.clone());
+    }
+    let channels = values.dim(1)?;
+    let weights = |n_in: usize, n_out: usize| {
+        Tensor::from_vec(linear_weights(n_in, n_out), (n_out, n_in), values.device())?
+            .to_dtype(values.dtype())
+    };
+    let vertical = weights(from.0, to.0)?.matmul(&values.reshape((from.0, from.1 * channels))?)?;
+    weights(from.1, to.1)?
+        .broadcast_matmul(&vertical.reshape((to.0, from.1, channels))?)?
+        .reshape((to.0 * to.1, channels))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

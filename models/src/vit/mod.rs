@@ -7,8 +7,9 @@ mod config;
 pub mod interpolate;
 pub mod kernels;
 pub mod reference;
+mod relative;
 
-pub use config::VitConfig;
+pub use config::{Family, Positions, RelativePositions, VitConfig};
 pub use kernels::Kernels;
 pub use reference::Vit;
 

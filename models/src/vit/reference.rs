@@ -1,7 +1,7 @@
 //! Plain candle tensors, differentiable: the truth every other execution is tested against.
 
 use super::kernels::{Affine, BlockParameters, Kernels};
-use super::{Parameters, VitConfig, interpolate};
+use super::{Family, Parameters, RelativePositions, VitConfig, interpolate, relative};
 use crate::Error;
 use candle_core::Tensor;
 
@@ -17,10 +17,12 @@ pub struct Vit {
     config: VitConfig,
     kernels: Kernels,
     cls_token: Tensor,
-    pos_embed: Tensor,
+    pos_embed: Option<Tensor>,
     patch_embed: Affine,
     blocks: Vec<BlockParameters>,
-    norm: Affine,
+    /// Tables of position biases: one for each block, one for all, or none.
+    relative: Vec<Tensor>,
+    norm: Option<Affine>,
 }
 
 /// What a forward pass leaves out or scales.
@@ -46,10 +48,12 @@ impl Vit {
     /// Names and shapes of every parameter, in registration order.
     pub fn parameter_shapes(config: &VitConfig) -> Vec<(String, Vec<usize>)> {
         let (width, hidden, patch) = (config.hidden_size, config.intermediate_size, config.patch_size);
-        let mut shapes = vec![
-            ("cls_token".to_owned(), vec![1, 1, width]),
-            ("pos_embed".to_owned(), vec![1, config.grid().pow(2) + 1, width]),
-        ];
+        let mut shapes = vec![("cls_token".to_owned(), vec![1, 1, width])];
+        if config.positions.absolute {
+            shapes.push(("pos_embed".to_owned(), vec![1, config.grid().pow(2) + 1, width]));
+        }
+        let table = vec![relative::table_rows(config.grid()), config.num_attention_heads];
+        shapes.extend(relative_tables(config).into_iter().map(|name| (name, table.clone())));
         let mut affine = |name: String, weight: Vec<usize>, outputs: usize| {
             shapes.push((format!("{name}.weight"), weight));
             shapes.push((format!("{name}.bias"), vec![outputs]));
@@ -64,7 +68,9 @@ impl Vit {
             affine(format!("{block}.mlp.fc1"), vec![hidden, width], hidden);
             affine(format!("{block}.mlp.fc2"), vec![width, hidden], width);
         }
-        affine("norm".into(), vec![width], width);
+        if has_norm(config) {
+            affine("norm".into(), vec![width], width);
+        }
         shapes
     }
 
@@ -104,10 +110,15 @@ impl Vit {
             config: config.clone(),
             kernels,
             cls_token: get("cls_token")?,
-            pos_embed: get("pos_embed")?,
+            pos_embed: if config.positions.absolute { Some(get("pos_embed")?) } else { None },
             patch_embed: affine("patch_embed.proj")?,
             blocks: (0..config.num_hidden_layers).map(block).collect::<Result<_, _>>()?,
-            norm: affine("norm")?,
+            relative: relative_tables(config).iter().map(|name| get(name)).collect::<Result<_, _>>()?,
+            norm: if has_norm(config) || parameters.contains_key("norm.weight") {
+                Some(affine("norm")?)
+            } else {
+                None
+            },
         })
     }
 
@@ -126,26 +137,41 @@ impl Vit {
     pub fn forward_with(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Tensor, Error> {
         let (heads, eps) = (self.config.num_attention_heads, self.config.layer_norm_eps);
         let mut hidden = self.embed_patches(pixels, options.keep)?;
+        let biases = self.position_biases(pixels, options.keep)?;
         for (index, block) in self.blocks.iter().enumerate() {
-            hidden = match options.branch_scales {
-                Some(scales) => self.scaled_block(&hidden, block, &scales.get(index)?)?,
-                None => self.kernels.block(&hidden, block, heads, eps)?,
+            let bias = if biases.len() > 1 { biases.get(index) } else { biases.first() };
+            let scales = options.branch_scales.map(|scales| scales.get(index)).transpose()?;
+            hidden = if bias.is_none() && scales.is_none() {
+                self.kernels.block(&hidden, block, heads, eps)?
+            } else {
+                self.composed_block(&hidden, block, scales.as_ref(), bias)?
             };
         }
         Ok(hidden)
     }
 
-    /// A block whose branches are multiplied by the rows of `scales` `[2, B]`.
-    fn scaled_block(&self, x: &Tensor, block: &BlockParameters, scales: &Tensor) -> Result<Tensor, Error> {
-        let (kernels, eps) = (self.kernels, self.config.layer_norm_eps);
+    /// A block whose branches are multiplied by the rows of `scales` `[2, B]`, and whose attention scores have a bias.
+    fn composed_block(
+        &self,
+        x: &Tensor,
+        block: &BlockParameters,
+        scales: Option<&Tensor>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor, Error> {
+        let (kernels, eps, heads) =
+            (self.kernels, self.config.layer_norm_eps, self.config.num_attention_heads);
         let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = block;
         let scaled = |branch: Tensor, index: usize| {
+            let Some(scales) = scales else { return Ok(branch) };
             let scale = scales.get(index)?.reshape((branch.dim(0)?, 1, 1))?.to_dtype(branch.dtype())?;
             branch.broadcast_mul(&scale)
         };
         let normed = kernels.layer_norm(x, &norm1.weight, &norm1.bias, eps)?;
         let packed = kernels.linear(&normed, &qkv.weight, &qkv.bias)?;
-        let mixed = kernels.attention(&packed, self.config.num_attention_heads)?;
+        let mixed = match bias {
+            Some(bias) => relative::attention(&packed, heads, bias)?,
+            None => kernels.attention(&packed, heads)?,
+        };
         let mixed = kernels.linear(&mixed, &projection.weight, &projection.bias)?;
         let middle = (x + scaled(mixed, 0)?)?;
         let normed = kernels.layer_norm(&middle, &norm2.weight, &norm2.bias, eps)?;
@@ -154,10 +180,32 @@ impl Vit {
         Ok((middle + out)?)
     }
 
-    /// The final LayerNorm of any `[.., D]`.
+    /// The biases of the attention scores: one for each block, one for all, or none.
+    fn position_biases(&self, pixels: &Tensor, keep: Option<Keep<'_>>) -> Result<Vec<Tensor>, Error> {
+        if self.relative.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (_, _, height, width) = pixels.dims4()?;
+        let (rows, columns) = (height / self.config.patch_size, width / self.config.patch_size);
+        let kept = match keep {
+            None => None,
+            Some(Keep::Shared(kept)) => Some(vec![kept.to_vec()]),
+            Some(Keep::PerImage(kept)) => Some(kept.to_vec2::<u32>()?),
+        };
+        let of_table = |table: &Tensor| {
+            let whole = relative::bias(table, self.config.grid(), rows, columns)?;
+            kept.as_ref().map_or(Ok(whole.clone()), |kept| relative::keep(&whole, kept))
+        };
+        Ok(self.relative.iter().map(of_table).collect::<candle_core::Result<_>>()?)
+    }
+
+    /// The final LayerNorm of any `[.., D]`; unchanged where the network has none.
     pub fn final_norm(&self, hidden: &Tensor) -> Result<Tensor, Error> {
         let eps = self.config.layer_norm_eps;
-        Ok(self.kernels.layer_norm(hidden, &self.norm.weight, &self.norm.bias, eps)?)
+        match &self.norm {
+            Some(norm) => Ok(self.kernels.layer_norm(hidden, &norm.weight, &norm.bias, eps)?),
+            None => Ok(hidden.clone()),
+        }
     }
 
     /// CLS and the kept patches with their position embeddings, `[B, 1 + kept, D]`.
@@ -166,11 +214,7 @@ impl Vit {
         let (batch, _, image_height, image_width) = pixels.dims4()?;
         let (rows, columns) = (image_height / self.config.patch_size, image_width / self.config.patch_size);
         let mut patches = self.patchify(pixels, rows, columns)?;
-        let grid = self.config.grid();
-        let positions = self.pos_embed.get(0)?;
-        let cls_position = positions.narrow(0, 0, 1)?;
-        let mut positions =
-            interpolate::resize_grid(&positions.narrow(0, 1, grid * grid)?, grid, rows, columns)?;
+        let mut positions = self.patch_positions(rows, columns)?;
         // Embedding and adding positions act on each patch alone, so dropping first gives the same for less work.
         match keep {
             None => {}
@@ -178,24 +222,42 @@ impl Vit {
                 check_keep(keep, rows * columns)?;
                 let keep = Tensor::new(keep, pixels.device())?;
                 patches = patches.index_select(&keep, 1)?;
-                positions = positions.index_select(&keep, 0)?;
+                positions = positions.map(|positions| positions.index_select(&keep, 0)).transpose()?;
             }
             Some(Keep::PerImage(keep)) => {
                 let kept = keep.dim(1)?;
                 for row in keep.to_vec2::<u32>()? {
                     check_keep(&row, rows * columns)?;
                 }
-                positions = positions.index_select(&keep.flatten_all()?, 0)?.reshape((batch, kept, width))?;
+                let of_each = |positions: Tensor| {
+                    positions.index_select(&keep.flatten_all()?, 0)?.reshape((batch, kept, width))
+                };
+                positions = positions.map(of_each).transpose()?;
                 let first = (Tensor::arange(0, batch as u32, pixels.device())? * (rows * columns) as f64)?;
                 let of_batch = keep.broadcast_add(&first.reshape((batch, 1))?)?.flatten_all()?;
-                patches = patches.flatten_to(1)?.index_select(&of_batch, 0)?.reshape((batch, kept, ()))?;
+                let inputs = patches.dim(2)?;
+                patches = patches
+                    .reshape(((), inputs))?
+                    .index_select(&of_batch, 0)?
+                    .reshape((batch, kept, inputs))?;
             }
         }
         let weight = self.patch_embed.weight.reshape((width, ()))?;
-        let tokens =
-            self.kernels.linear(&patches, &weight, &self.patch_embed.bias)?.broadcast_add(&positions)?;
-        let cls = self.cls_token.get(0)?.add(&cls_position)?.broadcast_as((batch, 1, width))?;
-        Ok(Tensor::cat(&[&cls, &tokens], 1)?)
+        let mut tokens = self.kernels.linear(&patches, &weight, &self.patch_embed.bias)?;
+        let mut cls = self.cls_token.get(0)?;
+        if let (Some(positions), Some(all)) = (positions, &self.pos_embed) {
+            tokens = tokens.broadcast_add(&positions)?;
+            cls = (cls + all.get(0)?.narrow(0, 0, 1)?)?;
+        }
+        Ok(Tensor::cat(&[&cls.broadcast_as((batch, 1, width))?, &tokens], 1)?)
+    }
+
+    /// The position embeddings of the patches of a grid, `[rows · columns, D]`, where the network has any.
+    fn patch_positions(&self, rows: usize, columns: usize) -> Result<Option<Tensor>, Error> {
+        let Some(all) = &self.pos_embed else { return Ok(None) };
+        let grid = self.config.grid();
+        let of_patches = all.get(0)?.narrow(0, 1, grid * grid)?;
+        Ok(Some(interpolate::resize_grid(&of_patches, grid, rows, columns)?))
     }
 
     /// `[B, 3, H, W]` to `[B, rows · columns, 3·P·P]`; pixels beyond the last whole patch are cut off, as a strided
@@ -219,6 +281,23 @@ impl Vit {
             .contiguous()?
             .reshape((batch, rows * columns, channels * side * side))?)
     }
+}
+
+/// Canonical names of the tables of position biases.
+fn relative_tables(config: &VitConfig) -> Vec<String> {
+    const TABLE: &str = "relative_position_bias_table";
+    match config.positions.relative {
+        RelativePositions::None => Vec::new(),
+        RelativePositions::Shared => vec![format!("rel_pos_bias.{TABLE}")],
+        RelativePositions::PerBlock => {
+            (0..config.num_hidden_layers).map(|index| format!("blocks.{index}.attn.{TABLE}")).collect()
+        }
+    }
+}
+
+/// Whether a final norm is part of every such network. data2vec's has none before its pooler, which may be missing.
+fn has_norm(config: &VitConfig) -> bool {
+    config.family != Family::Data2VecVision
 }
 
 /// Every parameter present with its shape, or an error that names those that are not.

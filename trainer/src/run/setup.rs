@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::msn::{LossOptions, MsnConfig, ScheduleOptions, Schedules};
 use dozen_models::image::{Filter, Preprocessor, Resize};
-use dozen_models::vit::{Kernels, VitConfig};
+use dozen_models::vit::{Family, Kernels, Positions, VitConfig};
 
 impl Config {
     /// The trunk.
@@ -17,6 +17,8 @@ impl Config {
             image_size: self.views.random_size,
             num_channels: 3,
             layer_norm_eps: 1e-6,
+            family: Family::Msn,
+            positions: Positions::default(),
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::vit::{Family, Positions};
 use candle_core::{DType, Device, Var};
 use std::collections::HashMap;
 
@@ -13,6 +14,8 @@ fn tiny() -> VitConfig {
         image_size: 32,
         num_channels: 3,
         layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
     }
 }
 

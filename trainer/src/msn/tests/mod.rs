@@ -9,7 +9,7 @@ mod target;
 
 use super::*;
 use candle_core::{DType, Device, Tensor};
-use dozen_models::vit::{Kernels, VitConfig};
+use dozen_models::vit::{Family, Kernels, Positions, VitConfig};
 
 const DEVICE: Device = Device::Cpu;
 
@@ -63,6 +63,8 @@ fn tiny() -> MsnConfig {
             image_size: 32,
             num_channels: 3,
             layer_norm_eps: 1e-6,
+            family: Family::Msn,
+            positions: Positions::default(),
         },
         heads: 1,
         head_hidden: 64,

@@ -2,7 +2,7 @@
 
 use crate::vit::kernels::{Affine, BlockParameters, reference};
 use crate::vit::reference::Vit;
-use crate::vit::{Kernels, VitConfig};
+use crate::vit::{Family, Kernels, Positions, VitConfig};
 use candle_core::{Device, Result, Tensor, Var};
 use std::collections::HashMap;
 use std::f64::consts::SQRT_2;
@@ -266,6 +266,8 @@ fn vit_agrees() {
         image_size: 16,
         num_channels: 3,
         layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
     };
     let shapes = Vit::parameter_shapes(&config);
     let variables: Vec<Var> = shapes
