@@ -26,14 +26,14 @@ const SECTIONS: &[(&str, &str)] = &[
 
 /// The page, as `dozen-train config docs` prints it.
 pub fn documentation() -> String {
-    let mut page = format!(
+    let mut page = String::from(
         "<!-- Written by `cargo run -p dozen-trainer -- config docs > docs/configuration.md`; a test compares them. -->\n\n\
          # Configuration of a pre-training run\n\n\
          One TOML file per experiment. Every key is required and no other is allowed, so that a file says everything about \
          its run; `dozen-train pretrain --set section.key=value` overrides one. The defaults are those of \
          [`trainer/configs/default.toml`](../trainer/configs/default.toml), a starting point for one GPU. Sections, tables and \
          appendices are those of the paper (arXiv 2204.07141) where nothing else is named; \"paper's code\" is what its authors \
-         published with it.\n"
+         published with it.\n",
     );
     for (section, about) in SECTIONS {
         // Writing to a string cannot fail.

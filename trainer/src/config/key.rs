@@ -30,9 +30,9 @@ pub(super) enum Kind {
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     low: f64,
-    pub(super) low_allowed: bool,
+    low_allowed: bool,
     high: f64,
-    pub(super) high_allowed: bool,
+    high_allowed: bool,
 }
 
 impl Kind {
@@ -85,6 +85,8 @@ pub(super) const fn between(low: f64, high: f64) -> Bounds {
 }
 
 pub(super) const SHARE: Bounds = between(0.0, 1.0);
+pub(super) const POSITIVE_SHARE: Bounds = Bounds { low_allowed: false, ..SHARE };
+pub(super) const SHARE_BELOW_ONE: Bounds = Bounds { high_allowed: false, ..SHARE };
 pub(super) const NO_BOUNDS: Bounds = between(f64::NEG_INFINITY, f64::INFINITY);
 
 /// A key of our own.

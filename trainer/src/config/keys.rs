@@ -1,7 +1,9 @@
 //! Every key of a configuration: its type, what it may be, what it does and where that comes from. The one table behind
 //! the checks, their messages, and `docs/configuration.md`.
 
-use super::key::{Bounds, Key, Kind, NO_BOUNDS, SHARE, above, at_least, between, key};
+use super::key::{
+    Key, Kind, NO_BOUNDS, POSITIVE_SHARE, SHARE, SHARE_BELOW_ONE, above, at_least, between, key,
+};
 
 /// Pictures are no larger.
 const SIDE: f64 = 65_535.0;
@@ -43,7 +45,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "views.random_area",
         Kind::Pair,
-        Bounds { low_allowed: false, ..SHARE },
+        POSITIVE_SHARE,
         "Share of the image's area that target and random views show, drawn from this range. Paper's code: 0.3 to 1.",
     ),
     key(
@@ -63,13 +65,13 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "views.focal_area",
         Kind::Pair,
-        Bounds { low_allowed: false, ..SHARE },
+        POSITIVE_SHARE,
         "Share of the image's area that focal views show. Paper's code: 0.05 to 0.3.",
     ),
     key(
         "views.patch_drop",
         Kind::Number,
-        Bounds { high_allowed: false, ..SHARE },
+        SHARE_BELOW_ONE,
         "Share of the patches of the random views that is dropped. Paper: 0.15 for ViT-S/16, 0.3 for B/16, 0.7 for L/7; larger \
          models need more.",
     )
@@ -122,7 +124,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "model.drop_path",
         Kind::Number,
-        Bounds { high_allowed: false, ..SHARE },
+        SHARE_BELOW_ONE,
         "Stochastic depth: the last block's branches are left out this often while training, the first block's never. Paper's \
          code: 0.",
     ),
