@@ -1,5 +1,14 @@
 //! One TOML file per experiment.
 
+mod check;
+mod docs;
+mod key;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub use docs::documentation;
+
 use crate::Error;
 use crate::data::DataOptions;
 use crate::msn::MaskRule;
@@ -170,10 +179,14 @@ pub struct RunConfig {
     pub checkpoint_minutes: f64,
     /// Steps between lines of the log.
     pub log_steps: usize,
+    /// Epochs between evaluations on the labelled set of `--monitor`; one more is made before the first step and at the
+    /// end.
+    pub monitor_epochs: f64,
 }
 
 /// Keys that may differ between a run and its continuation: none changes what is computed.
-const FREE_KEYS: [&str; 4] = ["data.memory_mib", "data.threads", "run.checkpoint_minutes", "run.log_steps"];
+const FREE_KEYS: [&str; 5] =
+    ["data.memory_mib", "data.threads", "run.checkpoint_minutes", "run.log_steps", "run.monitor_epochs"];
 
 impl Config {
     /// Reads a file and applies `section.key=value` overrides, whose values are written as in TOML.
@@ -189,8 +202,9 @@ impl Config {
         for assignment in overrides {
             set(&mut table, assignment)?;
         }
+        check::check_table(&table)?;
         let config: Self = table.try_into().map_err(|error: toml::de::Error| error.to_string())?;
-        config.check()?;
+        check::check_together(&config)?;
         Ok(config)
     }
 
@@ -207,101 +221,6 @@ impl Config {
         found.retain(|line| !FREE_KEYS.iter().any(|key| line.starts_with(&format!("{key}: "))));
         found
     }
-
-    fn check(&self) -> Result<(), String> {
-        let (views, model) = (&self.views, &self.model);
-        let distortion = &views.distortion;
-        let is_range = |(low, high): (f64, f64)| low > 0.0 && low <= high && high <= 1.0;
-        let is_share = |value: f64| (0.0..=1.0).contains(&value);
-        let (low_sigma, high_sigma) = distortion.blur_sigma;
-        let optimisation = &self.optimisation;
-        let rules = [
-            (
-                views.random_views + views.focal_views > 0,
-                "views: at least one random or focal view is needed",
-            ),
-            (is_range(views.random_area), "views.random_area must be two shares, 0 < low <= high <= 1"),
-            (is_range(views.focal_area), "views.focal_area must be two shares, 0 < low <= high <= 1"),
-            ((0.0..1.0).contains(&views.patch_drop), "views.patch_drop must lie in 0..1"),
-            (
-                [
-                    distortion.flip_probability,
-                    distortion.jitter_probability,
-                    distortion.grey_probability,
-                    distortion.blur_probability,
-                ]
-                .into_iter()
-                .all(is_share),
-                "views.distortion: probabilities must lie in 0..=1",
-            ),
-            (
-                (0.0..=2.5).contains(&distortion.jitter_strength),
-                "views.distortion.jitter_strength must lie in 0..=2.5",
-            ),
-            (
-                low_sigma > 0.0 && low_sigma <= high_sigma && high_sigma.is_finite(),
-                "views.distortion.blur_sigma must be two lengths, 0 < low <= high",
-            ),
-            ((0.0..1.0).contains(&model.drop_path), "model.drop_path must lie in 0..1"),
-            (model.patch_size > 0, "model.patch_size must be at least 1"),
-            (
-                views.random_size >= model.patch_size
-                    && views.random_size.is_multiple_of(model.patch_size.max(1)),
-                "views.random_size must be a multiple of model.patch_size",
-            ),
-            (
-                views.focal_views == 0 || views.focal_size >= model.patch_size,
-                "views.focal_size must be at least model.patch_size",
-            ),
-            (
-                model.num_attention_heads > 0
-                    && model.hidden_size > 0
-                    && model.hidden_size.is_multiple_of(model.num_attention_heads),
-                "model.hidden_size must be a multiple of model.num_attention_heads",
-            ),
-            (self.head.count > 0, "head.count must be at least 1"),
-            (self.head.hidden > 0 && self.head.output > 0, "head: widths must be at least 1"),
-            (self.loss.prototypes > 1, "loss.prototypes must be at least 2"),
-            (
-                self.loss.temperature > 0.0 && self.loss.start_sharpen > 0.0 && self.loss.final_sharpen > 0.0,
-                "loss: temperature and sharpening must be positive",
-            ),
-            (
-                self.loss.start_ensemble_temperature > 0.0 && self.loss.final_ensemble_temperature > 0.0,
-                "loss: ensemble temperatures must be positive",
-            ),
-            (
-                (0.0..=self.schedule.epochs as f64).contains(&self.loss.temperature_epochs),
-                "loss.temperature_epochs must lie between 0 and schedule.epochs",
-            ),
-            (self.loss.koleo_weight >= 0.0, "loss.koleo_weight must not be negative"),
-            (self.loss.prior_exponent >= 0.0, "loss.prior_exponent must not be negative"),
-            (
-                self.loss.prior_exponent == 0.0 || !self.loss.sinkhorn,
-                "loss.prior_exponent needs loss.sinkhorn = false, which would enforce the uniform prior",
-            ),
-            (optimisation.accumulate > 0, "optimisation.accumulate must be at least 1"),
-            (
-                optimisation.batch_size > 1,
-                "optimisation.batch_size must be at least 2: BatchNorm needs a spread",
-            ),
-            (optimisation.learning_rate > 0.0, "optimisation.learning_rate must be positive"),
-            (
-                is_share(optimisation.start_momentum) && is_share(optimisation.final_momentum),
-                "optimisation: momenta must lie in 0..=1",
-            ),
-            (is_share(self.loss.label_smoothing), "loss.label_smoothing must lie in 0..=1"),
-            (
-                (0.0..=self.schedule.epochs as f64).contains(&optimisation.warmup_epochs),
-                "optimisation.warmup_epochs must lie between 0 and schedule.epochs",
-            ),
-            (self.schedule.epochs > 0, "schedule.epochs must be at least 1"),
-            (self.schedule.stretch >= 1.0, "schedule.stretch must be at least 1"),
-            (self.run.checkpoint_minutes > 0.0, "run.checkpoint_minutes must be positive"),
-            (self.run.log_steps > 0, "run.log_steps must be at least 1"),
-        ];
-        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, reason)| Err((*reason).to_owned()))
-    }
 }
 
 /// Applies one `section.key=value`.
@@ -316,7 +235,7 @@ fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
     let mut target = table;
     for part in section.split('.') {
         let next = target.get_mut(part).and_then(toml::Value::as_table_mut);
-        target = next.ok_or_else(|| format!("there is no section `{section}`"))?;
+        target = next.ok_or_else(|| check::unknown(path.trim()))?;
     }
     target.insert(key.to_owned(), value);
     Ok(())
@@ -330,57 +249,5 @@ fn collect_differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec
         }
     } else if ours != theirs {
         found.push(format!("{path}: {ours} here, {theirs} there"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHIPPED: &str = include_str!("../configs/shipped-cpu.toml");
-
-    #[test]
-    fn the_shipped_configurations_parse_and_round_trip() {
-        for text in [SHIPPED, include_str!("../configs/default.toml")] {
-            let config = Config::parse(text, &[]).unwrap();
-            assert_eq!(Config::parse(&config.to_toml().unwrap(), &[]).unwrap(), config);
-        }
-    }
-
-    #[test]
-    fn unknown_and_missing_keys_are_named() {
-        let unknown = SHIPPED.replace("log_steps", "log_stepz");
-        assert!(Config::parse(&unknown, &[]).unwrap_err().contains("log_stepz"));
-        let error = Config::parse(SHIPPED, &["loss.temprature=0.2".into()]).unwrap_err();
-        assert!(error.contains("temprature"), "{error}");
-        let missing = SHIPPED.replace("seed =", "# seed =");
-        assert!(Config::parse(&missing, &[]).unwrap_err().contains("seed"));
-    }
-
-    #[test]
-    fn overrides_take_effect_and_are_checked() {
-        let set = |assignment: &str| Config::parse(SHIPPED, &[assignment.into()]);
-        assert_eq!(set("optimisation.batch_size=8").unwrap().optimisation.batch_size, 8);
-        assert_eq!(
-            set("views.distortion.blur_sigma=[0.5, 1.0]").unwrap().views.distortion.blur_sigma,
-            (0.5, 1.0)
-        );
-        assert!(set("optimisation.batch_size").unwrap_err().contains("section.key=value"));
-        assert!(set("optimization.batch_size=8").unwrap_err().contains("optimization"));
-        assert!(set("views.random_size=65").unwrap_err().contains("multiple"));
-        assert!(set("views.patch_drop=1.0").unwrap_err().contains("patch_drop"));
-        assert!(set("optimisation.learning_rate=nan").unwrap_err().contains("learning_rate"));
-    }
-
-    #[test]
-    fn conflicts_name_the_keys_that_matter() {
-        let config = Config::parse(SHIPPED, &[]).unwrap();
-        let other =
-            Config::parse(SHIPPED, &["run.log_steps=99".into(), "loss.memax_weight=1.5".into()]).unwrap();
-        assert_eq!(
-            config.conflicts(&other),
-            [format!("loss.memax_weight: {:?} here, 1.5 there", config.loss.memax_weight)]
-        );
-        assert!(config.conflicts(&config).is_empty());
     }
 }

@@ -11,6 +11,7 @@
 
 mod container;
 mod decode;
+mod encode;
 mod error;
 mod flatten;
 mod format;
@@ -20,6 +21,7 @@ mod preprocess;
 mod resample;
 
 pub use decode::{decode, inspect};
+pub use encode::encode_jpeg;
 pub use error::ImageError;
 pub use format::Format;
 pub use limits::Limits;

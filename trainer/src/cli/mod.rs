@@ -4,8 +4,10 @@ mod data;
 mod evaluate;
 mod export;
 mod pretrain;
+mod report;
 
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use clap::{Parser, Subcommand, ValueEnum};
 use dozen_trainer::data::{DataOptions, ImageSet, Skipped};
 use std::path::PathBuf;
@@ -35,6 +37,13 @@ enum Command {
     },
     /// Writes a model folder from a training checkpoint.
     Export(export::Arguments),
+    /// About the configuration of a run.
+    Config {
+        #[command(subcommand)]
+        what: Configuration,
+    },
+    /// Writes a run's report again: curves, prototypes, nearest neighbours, warnings, on one HTML page.
+    Report(report::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -43,22 +52,43 @@ enum DataCommand {
     Check(data::Arguments),
 }
 
+#[derive(Subcommand)]
+enum Configuration {
+    /// Prints a page with every key: its type, what is allowed, the default, what it does.
+    Docs,
+}
+
 /// Where tensors live.
 #[derive(Clone, Copy, ValueEnum)]
 enum DeviceArgument {
-    /// The first CUDA device where this build and machine have one, otherwise the CPU.
+    /// A CUDA device where this build and machine have one, otherwise the CPU.
     Auto,
     /// The CPU.
     Cpu,
 }
 
+impl DeviceArgument {
+    /// `gpu` is the number of the CUDA device.
+    fn open(self, gpu: usize) -> Result<Device> {
+        match self {
+            Self::Auto => Device::cuda_if_available(gpu).context("cannot use the CUDA device"),
+            Self::Cpu => Ok(Device::Cpu),
+        }
+    }
+}
+
 /// Parses the arguments of the process and does what they say.
 pub(crate) fn run() -> Result<()> {
     match Arguments::parse().command {
-        Command::Pretrain(arguments) => pretrain::run(arguments),
+        Command::Pretrain(arguments) => pretrain::run(&arguments),
         Command::Eval { what } => evaluate::run(&what),
         Command::Data { what: DataCommand::Check(arguments) } => data::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Config { what: Configuration::Docs } => {
+            print(dozen_trainer::config::documentation().trim_end());
+            Ok(())
+        }
+        Command::Report(arguments) => report::run(&arguments),
     }
 }
 

@@ -54,6 +54,10 @@ pub(crate) enum Purpose {
     Hide = 6,
     /// Everything random in training a classifier.
     Probe = 7,
+    /// Images of the evaluation during a run.
+    Monitor = 8,
+    /// Images shown in a report.
+    Report = 9,
 }
 
 /// A ChaCha8 stream that is a function of its key alone, whichever thread asks for it.

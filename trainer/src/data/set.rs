@@ -79,6 +79,15 @@ impl ImageSet {
         Ok(set)
     }
 
+    /// Opens a set of which only few pictures will be asked for: none is decoded beforehand, unless it is a compressed
+    /// archive, which has to be read whole anyway.
+    pub fn open_undecoded(paths: &[PathBuf], options: &DataOptions) -> Result<Self, Error> {
+        match Self::open(paths, &DataOptions { memory_mib: 0, ..*options }) {
+            Err(Error::ArchiveTooLarge { .. }) => Self::open(paths, options),
+            opened => opened,
+        }
+    }
+
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.items.len()

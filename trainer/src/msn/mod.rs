@@ -15,7 +15,9 @@ mod model;
 mod network;
 mod optimizer;
 mod schedule;
+mod size;
 mod step;
+mod target;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -27,5 +29,7 @@ pub use loss::{HeadOutputs, Loss, LossOptions, loss, targets};
 pub use masking::{Mask, MaskRule, contrasting_patches, kept_patches, random_patches};
 pub use model::{Msn, MsnConfig};
 pub use schedule::{ScheduleOptions, Schedules};
+pub use size::ParameterCounts;
 pub use step::{Rates, StepReport};
+pub use target::{Described, TargetEncoder};
 pub use views::{AnchorGroup, Views};

@@ -177,7 +177,7 @@ impl Msn {
 }
 
 /// Names and shapes of an encoder's parameters, in registration order.
-fn encoder_shapes(config: &MsnConfig) -> Vec<(String, Vec<usize>)> {
+pub(super) fn encoder_shapes(config: &MsnConfig) -> Vec<(String, Vec<usize>)> {
     let width = config.vit.hidden_size;
     let of_head = |head| head::parameter_shapes(head, width, config.head_hidden, config.head_output);
     Vit::parameter_shapes(&config.vit).into_iter().chain((0..config.heads).flat_map(of_head)).collect()

@@ -40,15 +40,25 @@ impl Network {
 
     /// One group of views of equal size, `[n, 3, s, s]`; the group is one BatchNorm batch.
     pub(super) fn forward(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Output, Error> {
-        let hidden = self.trunk.forward_with(pixels, options)?;
-        let cls = self.trunk.final_norm(&hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
-        let (mut heads, mut statistics) = (Vec::new(), Vec::new());
-        for head in &self.heads {
-            let (output, of_batch) = head.forward(&cls)?;
-            heads.push(output);
-            statistics.push(of_batch);
-        }
+        let cls = self.trunk.final_norm(&self.cls(pixels, options)?)?;
+        let (heads, statistics) = self.heads(&cls)?;
         Ok(Output { cls, heads, statistics })
+    }
+
+    /// Whole views `[n, 3, s, s]` to their CLS `[n, D]` before the final norm, and to each head's output `[n, d]`.
+    pub(super) fn describe(&self, pixels: &Tensor) -> Result<(Tensor, Vec<Tensor>), Error> {
+        let cls = self.cls(pixels, &ForwardOptions::default())?;
+        let (heads, _) = self.heads(&self.trunk.final_norm(&cls)?)?;
+        Ok((cls, heads))
+    }
+
+    fn cls(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Tensor, Error> {
+        Ok(self.trunk.forward_with(pixels, options)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)
+    }
+
+    fn heads(&self, cls: &Tensor) -> Result<(Vec<Tensor>, Vec<Statistics>), Error> {
+        let outputs = self.heads.iter().map(|head| head.forward(cls));
+        Ok(outputs.collect::<candle_core::Result<Vec<_>>>()?.into_iter().unzip())
     }
 
     /// Moves the heads' running statistics towards those of a forward pass.

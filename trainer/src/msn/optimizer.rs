@@ -30,6 +30,11 @@ enum Group {
     Prototypes,
 }
 
+/// What the prototypes of head number `head` are called in a state.
+pub(super) fn prototypes_name(head: usize) -> String {
+    if head == 0 { "prototypes".into() } else { format!("prototypes.{head}") }
+}
+
 impl Parameter {
     /// An encoder parameter: decayed unless it is one-dimensional.
     pub(super) fn of_encoder(name: String, value: Var) -> Result<Self, Error> {
@@ -39,8 +44,7 @@ impl Parameter {
 
     /// The prototypes of head number `head`.
     pub(super) fn of_prototypes(head: usize, value: Var) -> Result<Self, Error> {
-        let name = if head == 0 { "prototypes".to_owned() } else { format!("prototypes.{head}") };
-        Self::new(name, value, Group::Prototypes)
+        Self::new(prototypes_name(head), value, Group::Prototypes)
     }
 
     fn new(name: String, value: Var, group: Group) -> Result<Self, Error> {

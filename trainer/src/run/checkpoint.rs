@@ -131,8 +131,20 @@ pub fn exists_in(dir: &Path) -> bool {
     [FILE, PREVIOUS_FILE].iter().any(|file| dir.join(file).exists())
 }
 
-/// What there is in a folder of the files that a run writes, but for the record of its configuration.
+/// What there is in a folder of the files that a run writes, but for the record of its configuration; nothing where
+/// there is neither checkpoint nor log, which alone tell that the rest is a run's.
 pub(super) fn run_files(dir: &Path) -> Vec<PathBuf> {
-    let names = [FILE, PREVIOUS_FILE, PARTIAL_FILE, super::log::FILE, crate::data::UNREADABLE_FILE];
-    names.iter().map(|file| dir.join(file)).filter(|path| path.exists()).collect()
+    let there = |names: &[&str]| -> Vec<PathBuf> {
+        names.iter().map(|file| dir.join(file)).filter(|path| path.exists()).collect()
+    };
+    let mut found = there(&[FILE, PREVIOUS_FILE, PARTIAL_FILE, super::log::FILE]);
+    if !found.is_empty() {
+        found.extend(there(&[
+            crate::data::UNREADABLE_FILE,
+            super::monitor::FILE,
+            crate::report::FILE,
+            crate::report::FACTS_FILE,
+        ]));
+    }
+    found
 }

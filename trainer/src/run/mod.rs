@@ -1,8 +1,10 @@
 //! A training run: batches in, steps, log lines and checkpoints out.
 
 pub mod checkpoint;
+pub mod estimate;
 mod loader;
-mod log;
+pub mod log;
+pub mod monitor;
 pub mod ranks;
 mod setup;
 mod train;
@@ -10,4 +12,5 @@ mod train;
 pub use checkpoint::{Checkpoint, Progress};
 pub use loader::{Loader, Shard, ViewBatch};
 pub use log::LogRecord;
+pub use monitor::{Accuracy, Monitor, MonitorRecord};
 pub use train::{Event, Outcome, RunOptions, Start, pretrain};

@@ -44,6 +44,11 @@ impl Config {
         }
     }
 
+    /// How many prototypes the targets of one micro-batch can differ in, over all heads.
+    pub fn distinct_prototypes(&self) -> usize {
+        self.head.count * self.loss.prototypes.min(self.optimisation.batch_size)
+    }
+
     /// The schedules of a run with this many steps per epoch.
     pub fn schedules(&self, steps_per_epoch: usize) -> Schedules {
         let optimisation = &self.optimisation;

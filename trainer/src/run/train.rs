@@ -2,12 +2,13 @@
 
 use super::checkpoint::{Checkpoint, Progress, run_files};
 use super::loader::{Loader, Shard, ViewBatch};
-use super::log::{Log, LogRecord};
+use super::log::{self, JsonLines, LogRecord};
+use super::monitor::{self, Monitor, MonitorRecord};
 use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped, UnreadableList};
-use crate::msn::{Msn, Ranks, Rates, StepReport, Views, branch_scales};
+use crate::msn::{Msn, Ranks, Rates, StepReport, TargetEncoder, Views, branch_scales};
 use candle_core::{DType, Device, Tensor};
 use dozen_models::vit::Parameters;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ pub struct RunOptions {
     pub time_limit: Option<Duration>,
     /// End cleanly once this is set.
     pub stop: Arc<AtomicBool>,
+    /// A labelled set to evaluate on every `run.monitor_epochs`.
+    pub monitor: Option<Arc<Monitor>>,
 }
 
 /// What a caller may want to show.
@@ -68,7 +71,11 @@ pub enum Event<'a> {
     Saved {
         /// Steps taken.
         step: usize,
+        /// Whether the run ends here.
+        last: bool,
     },
+    /// The encoder was evaluated on the labelled set.
+    Evaluated(&'a MonitorRecord),
 }
 
 /// Why a run ended without an error.
@@ -104,6 +111,10 @@ pub fn pretrain(
     let loader = Loader::start(Arc::clone(set), config, order, shard, run.step..steps)?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
+    if run.step == 0 {
+        run.evaluate(observe)?;
+    }
+
     let started = Instant::now();
     let mut saved = (Instant::now(), run.step);
     let mut window = Window::new();
@@ -130,11 +141,14 @@ pub fn pretrain(
             observe(Event::Logged(&record));
             window = Window::new();
         }
+        let pause = Instant::now();
+        run.evaluate_when_due(steps, observe)?;
         if saved.0.elapsed().as_secs_f64() >= 60.0 * config.run.checkpoint_minutes {
             run.save()?;
             saved = (Instant::now(), run.step);
-            observe(Event::Saved { step: run.step });
+            observe(Event::Saved { step: run.step, last: false });
         }
+        window.paused += pause.elapsed();
         // Ranks must stop at the same step. They ask each other only where they wait for the device anyway.
         if ranks.count() == 1 || at_log_line {
             if ranks.any(options.stop.load(Ordering::Relaxed), device)? {
@@ -149,7 +163,7 @@ pub fn pretrain(
     }
     if saved.1 < run.step {
         run.save()?;
-        observe(Event::Saved { step: run.step });
+        observe(Event::Saved { step: run.step, last: true });
     }
     Ok(outcome)
 }
@@ -165,7 +179,9 @@ struct Run<'a> {
     ranks: &'a Ranks,
     msn: Msn,
     /// Of rank 0.
-    log: Option<Log>,
+    log: Option<JsonLines<LogRecord>>,
+    /// The labelled set and the record of evaluations on it, of rank 0.
+    monitor: Option<(Arc<Monitor>, JsonLines<MonitorRecord>)>,
     /// Steps taken.
     step: usize,
 }
@@ -197,9 +213,29 @@ impl<'a> Run<'a> {
                 std::fs::write(&path, config.to_toml()?).map_err(|source| Error::Io { path, source })?;
             }
         }
-        let log = if ranks.rank() == 0 { Some(Log::open(out, step)?) } else { None };
         let schedules = config.schedules(steps_per_epoch);
-        Ok(Self { config, out, device, images, steps_per_epoch, schedules, ranks, msn, log, step })
+        let mut run = Self {
+            config,
+            out,
+            device,
+            images,
+            steps_per_epoch,
+            schedules,
+            ranks,
+            msn,
+            log: None,
+            monitor: None,
+            step,
+        };
+        if ranks.rank() == 0 {
+            run.log = Some(JsonLines::open(out.join(log::FILE), |old: &LogRecord| old.step <= step)?);
+            if let Some(monitor) = &options.monitor {
+                let path = out.join(monitor::FILE);
+                let records = JsonLines::open(path, |old: &MonitorRecord| old.step <= step)?;
+                run.monitor = Some((Arc::clone(monitor), records));
+            }
+        }
+        Ok(run)
     }
 
     fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(StepReport, Rates), Error> {
@@ -235,6 +271,24 @@ impl<'a> Run<'a> {
             }
         }
         Ok(views)
+    }
+
+    /// Evaluates every `run.monitor_epochs` and after the last step.
+    fn evaluate_when_due(&mut self, steps: usize, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let interval = self.config.run.monitor_epochs * self.steps_per_epoch as f64;
+        let due = self.step == steps || self.step.is_multiple_of(interval.round().max(1.0) as usize);
+        if due { self.evaluate(observe) } else { Ok(()) }
+    }
+
+    fn evaluate(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let Some((monitor, records)) = &mut self.monitor else { return Ok(()) };
+        let state = self.msn.state().into_iter().collect();
+        let encoder = TargetEncoder::new(&self.config.msn(), &state, self.device)?;
+        let epoch = self.step as f64 / self.steps_per_epoch as f64;
+        let record = monitor.evaluate(&encoder, self.step, epoch)?;
+        records.write(&record)?;
+        observe(Event::Evaluated(&record));
+        Ok(())
     }
 
     /// Writes a checkpoint, on rank 0.
@@ -274,19 +328,27 @@ fn prepare_folder(out: &Path, start: Start) -> Result<(), Error> {
 struct Window {
     started: Instant,
     waited: Duration,
+    /// Spent on evaluations and checkpoints.
+    paused: Duration,
     steps: usize,
-    /// Sums of loss, agreement, mean-entropy term and entropy.
-    sums: [f64; 4],
+    /// Sums of loss, agreement, mean-entropy term, entropy and Kozachenko–Leonenko term.
+    sums: [f64; 5],
 }
 
 impl Window {
     fn new() -> Self {
-        Self { started: Instant::now(), waited: Duration::ZERO, steps: 0, sums: [0.0; 4] }
+        Self {
+            started: Instant::now(),
+            waited: Duration::ZERO,
+            paused: Duration::ZERO,
+            steps: 0,
+            sums: [0.0; 5],
+        }
     }
 
     fn add(&mut self, report: &StepReport) {
         self.steps += 1;
-        let values = [report.loss, report.agreement, report.memax, report.entropy];
+        let values = [report.loss, report.agreement, report.memax, report.entropy, report.koleo];
         self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
 
@@ -298,8 +360,8 @@ impl Window {
         steps_per_epoch: usize,
         images_per_step: usize,
     ) -> LogRecord {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let [loss, msn, me_max, entropy] = self.sums.map(|sum| sum / self.steps as f64);
+        let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64();
+        let [loss, msn, me_max, entropy, koleo] = self.sums.map(|sum| sum / self.steps as f64);
         LogRecord {
             step,
             epoch: step as f64 / steps_per_epoch as f64,
@@ -310,6 +372,7 @@ impl Window {
             msn,
             me_max,
             entropy,
+            koleo,
             distinct_prototypes: last.distinct_prototypes,
             max_target: last.max_target,
             gradient_norm: last.gradient_norm,

@@ -155,6 +155,8 @@ fn a_termination_request_ends_with_a_checkpoint() {
     assert!(child.wait().unwrap().success());
     assert!(rest.iter().any(|line| line.contains("--resume goes on")), "{rest:?}");
     assert!(run.join("checkpoint.safetensors").exists());
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("(not finished)") && report.ends_with("</html>"));
 }
 
 #[test]

@@ -7,4 +7,6 @@ mod data;
 mod evaluate;
 mod interrupted;
 mod micro;
+mod progress;
 mod resume;
+mod target;

@@ -28,6 +28,7 @@ fn train(
         ranks: Ranks::alone(),
         time_limit: None,
         stop: Arc::clone(&stop),
+        monitor: None,
     };
     pretrain(config, set, &Device::Cpu, &options, &mut |event| {
         if let Event::Stepped { step } = event {

@@ -5,6 +5,7 @@ mod loss;
 mod ranks;
 mod step;
 mod switches;
+mod target;
 
 use super::*;
 use candle_core::{DType, Device, Tensor};
