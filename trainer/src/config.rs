@@ -13,6 +13,7 @@ use crate::Error;
 use crate::data::DataOptions;
 use crate::msn::MaskRule;
 use crate::views::Distortion;
+use dozen_models::vit::VitConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -195,6 +196,26 @@ impl Config {
             std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         Self::parse(&text, overrides)
             .map_err(|reason| Error::Config { file: path.display().to_string(), reason })
+    }
+
+    /// What adapts a trained trunk of this shape to other pictures in so many epochs: configs/adapt.toml.
+    pub fn adapting(trunk: &VitConfig, epochs: usize, overrides: &[String]) -> Result<Self, Error> {
+        // Focal views are half as wide as the others, in whole patches.
+        let focal_size = (trunk.image_size / trunk.patch_size / 2).max(1) * trunk.patch_size;
+        let shape = [
+            ("model.hidden_size", trunk.hidden_size),
+            ("model.num_hidden_layers", trunk.num_hidden_layers),
+            ("model.num_attention_heads", trunk.num_attention_heads),
+            ("model.intermediate_size", trunk.intermediate_size),
+            ("model.patch_size", trunk.patch_size),
+            ("views.random_size", trunk.image_size),
+            ("views.focal_size", focal_size),
+            ("schedule.epochs", epochs),
+        ];
+        let mut all: Vec<String> = shape.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        all.extend_from_slice(overrides);
+        Self::parse(include_str!("../configs/adapt.toml"), &all)
+            .map_err(|reason| Error::Config { file: "adapt.toml".into(), reason })
     }
 
     fn parse(text: &str, overrides: &[String]) -> Result<Self, String> {

@@ -6,7 +6,7 @@ use crate::run::Checkpoint;
 use candle_core::Device;
 use dozen_models::ModelFiles;
 use dozen_models::checkpoint::{ModelConfig, load_safetensors};
-use dozen_models::vit::{Parameters, VitConfig};
+use dozen_models::vit::{Parameters, Positions, VitConfig};
 use std::path::Path;
 
 /// A loadable trunk: of a model folder, of the weights that ship, or of another run's checkpoint.
@@ -34,6 +34,10 @@ impl InitialTrunk {
 
     /// Says which keys of `config` describe another network than this trunk, and what they would have to be.
     pub fn check(&self, config: &Config) -> Result<(), Error> {
+        if self.vit.positions != Positions::default() {
+            let difference = "the initial model has relative positions; training continues models with position embeddings";
+            return Err(Error::OtherShape { differences: vec![difference.into()] });
+        }
         let wanted = config.vit();
         let pairs = [
             ("model.hidden_size", wanted.hidden_size, self.vit.hidden_size),

@@ -1,10 +1,12 @@
 //! The command line.
 
+mod adapt;
 mod data;
 mod evaluate;
 mod export;
 mod pretrain;
 mod report;
+mod sweep;
 
 use anyhow::{Context as _, Result};
 use candle_core::Device;
@@ -25,6 +27,10 @@ struct Arguments {
 enum Command {
     /// Trains an encoder on unlabelled images.
     Pretrain(pretrain::Arguments),
+    /// Trains a trained encoder a little further on your own unlabelled pictures.
+    Adapt(adapt::Arguments),
+    /// Trains and evaluates several variants of one configuration.
+    Sweep(sweep::Arguments),
     /// Measures an encoder.
     Eval {
         #[command(subcommand)]
@@ -81,6 +87,8 @@ impl DeviceArgument {
 pub(crate) fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Pretrain(arguments) => pretrain::run(&arguments),
+        Command::Adapt(arguments) => adapt::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments),
         Command::Eval { what } => evaluate::run(&what),
         Command::Data { what: DataCommand::Check(arguments) } => data::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),

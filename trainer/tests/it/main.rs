@@ -7,6 +7,7 @@ mod data;
 mod evaluate;
 mod interrupted;
 mod micro;
+mod more_runs;
 mod progress;
 mod resume;
 mod target;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What is shown.
-pub(super) struct Live {
+pub(in crate::cli) struct Live {
     bar: ProgressBar,
     scale: Scale,
     steps: usize,
@@ -33,12 +33,12 @@ impl Default for Live {
 }
 
 impl Live {
-    pub(super) fn prepare(&mut self, config: &Config, images_per_step: usize) {
+    pub(in crate::cli) fn prepare(&mut self, config: &Config, images_per_step: usize) {
         let prototypes = config.distinct_prototypes();
         self.scale = Scale { images_per_step, epochs: config.schedule.epochs, prototypes };
     }
 
-    pub(super) fn show(&mut self, event: &Event<'_>) {
+    pub(in crate::cli) fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { step, steps, steps_per_epoch } => {
                 self.steps = *steps;
@@ -57,7 +57,7 @@ impl Live {
     }
 
     /// Takes the display off the screen.
-    pub(super) fn clear(&self) {
+    pub(in crate::cli) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 

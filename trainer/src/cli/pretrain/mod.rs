@@ -15,7 +15,7 @@ use dozen_trainer::msn::Ranks;
 use dozen_trainer::report::{self, Images, RunFacts};
 use dozen_trainer::run::ranks::{self, Launch};
 use dozen_trainer::run::{Event, Monitor, Outcome, RunOptions, Start, checkpoint, pretrain};
-use live::Live;
+pub(super) use live::Live;
 use ndjson::Ndjson;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,26 +27,36 @@ pub(super) struct Arguments {
     /// The experiment, a TOML file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Folders or .tar/.tar.zst archives of images, with or without class folders; `photos.tar/train` takes a part of
-    /// an archive.
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
-    data: Vec<PathBuf>,
+    /// Begin with the trunk of a model folder, of another run's checkpoint.safetensors, or of `shipped`, the weights inside
+    /// this program; head and prototypes start afresh.
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    init: Option<String>,
+    #[command(flatten)]
+    run: RunArguments,
     /// Folder for checkpoints, log and report.
     #[arg(long, required_unless_present = "dry_run", value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Print what the run would need (parameters, tokens, memory, time, measured on a few steps) and do not run it.
+    #[arg(long, conflicts_with = "progress")]
+    dry_run: bool,
+}
+
+/// What every kind of training run is told.
+#[derive(Args)]
+pub(super) struct RunArguments {
+    /// Folders, .tar/.tar.zst archives, WebDataset shards or Parquet files of images, with or without classes;
+    /// `photos.tar/train` takes a part of an archive, `'shard-{000..012}.tar'` thirteen of them.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    data: Vec<PathBuf>,
     /// Go on from the newest checkpoint in the folder.
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
     /// Replace the run in the folder.
     #[arg(long)]
     overwrite: bool,
-    /// Begin with the trunk of a model folder, of another run's checkpoint.safetensors, or of `shipped`, the weights inside
-    /// this program; head and prototypes start afresh.
-    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
-    init: Option<String>,
     /// Set a key of the configuration; the value is written as in TOML. Repeatable.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// End cleanly, with a checkpoint, after this many minutes. The schedules still follow schedule.epochs.
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<f64>,
@@ -57,12 +67,16 @@ pub(super) struct Arguments {
     /// How progress is told.
     #[arg(long, value_enum, default_value = "auto")]
     progress: ProgressArgument,
-    /// Print what the run would need (parameters, tokens, memory, time, measured on a few steps) and do not run it.
-    #[arg(long, conflicts_with = "progress")]
-    dry_run: bool,
     /// Where to train.
     #[arg(long, value_enum, default_value = "auto")]
     device: DeviceArgument,
+}
+
+/// A run, ready to begin.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    /// What it begins with, unless it is resumed.
+    pub(super) initial: Option<InitialTrunk>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,6 +93,27 @@ const SAMPLE: usize = 1000;
 const SMALL_SAMPLE: usize = 256;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let plan = || {
+        let config = Config::read(&arguments.config, &arguments.run.overrides)?;
+        let initial = arguments.init.as_deref().map(InitialTrunk::read).transpose()?;
+        if let Some(trunk) = &initial {
+            trunk.check(&config)?;
+        }
+        Ok(Plan { config, initial })
+    };
+    match arguments.out.as_deref().filter(|_| !arguments.dry_run) {
+        Some(out) => drive(&arguments.run, out, plan, &|| Ok(())),
+        None => dry_run::run(&plan()?.config, &arguments.run.data, &arguments.run.device.open(0)?),
+    }
+}
+
+/// Trains as planned into `out` and tells how it goes; `finish` is called once the last epoch is done, on rank 0.
+pub(super) fn drive(
+    arguments: &RunArguments,
+    out: &Path,
+    plan: impl FnOnce() -> Result<Plan>,
+    finish: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     let stop = stop_on_signals()?;
     let launch = Launch::from_environment()?;
     let first = launch.as_ref().is_none_or(|launch| launch.rank == 0);
@@ -88,10 +123,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         ProgressArgument::Auto => Progress::Live(Live::default()),
         ProgressArgument::Ndjson => Progress::Ndjson(Ndjson::new(Arc::clone(&stop))),
     };
-    let ended = train(arguments, launch.as_ref(), stop, &mut progress);
+    let ended =
+        plan().and_then(|plan| train(arguments, out, plan, launch.as_ref(), stop, &mut progress, finish));
     if let (Progress::Ndjson(ndjson), Err(error)) = (&mut progress, &ended) {
-        let kept = arguments.out.as_deref().filter(|out| checkpoint::exists_in(out));
-        ndjson.failed(&format!("{error:#}"), kept.map(|out| out.join(checkpoint::FILE)).as_deref());
+        let kept = checkpoint::exists_in(out).then(|| out.join(checkpoint::FILE));
+        ndjson.failed(&format!("{error:#}"), kept.as_deref());
     }
     ended
 }
@@ -114,19 +150,20 @@ impl Progress {
 }
 
 fn train(
-    arguments: &Arguments,
+    arguments: &RunArguments,
+    out: &Path,
+    plan: Plan,
     launch: Option<&Launch>,
     stop: Arc<AtomicBool>,
     progress: &mut Progress,
+    finish: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    let config = Config::read(&arguments.config, &arguments.overrides)?;
     let device = arguments.device.open(launch.map_or(0, |launch| launch.local_rank))?;
-    let Some(out) = arguments.out.as_deref().filter(|_| !arguments.dry_run) else {
-        return dry_run::run(&config, &arguments.data, &device);
-    };
+    let config = plan.config;
     let ranks = launch.map_or_else(|| Ok(Ranks::alone()), |launch| ranks::join(launch, &device))?;
     let images_per_step = config.optimisation.batch_size * config.optimisation.accumulate * ranks.count();
-    let options = options(arguments, &config, out, ranks, stop)?;
+    let mut options = options(arguments, &config, out, ranks, stop)?;
+    options.initial = plan.initial.map(|trunk| trunk.parameters);
     let set = Arc::new(open_images(&arguments.data, &config.data)?);
     let facts = RunFacts::gather(
         &arguments.data,
@@ -157,7 +194,12 @@ fn train(
         live.clear();
     }
     match outcome {
-        Ok(outcome) if first => ended(outcome, out, &set, &device, progress),
+        Ok(outcome) if first => {
+            if outcome == Outcome::Finished {
+                finish()?;
+            }
+            ended(outcome, out, &set, &device, progress);
+        }
         Err(error) if checkpoint::exists_in(out) && running => {
             let kept = out.join(checkpoint::FILE);
             return Err(error).with_context(|| format!("the last good checkpoint is {}", kept.display()));
@@ -187,16 +229,12 @@ fn ended(outcome: Outcome, out: &Path, set: &ImageSet, device: &Device, progress
 }
 
 fn options(
-    arguments: &Arguments,
+    arguments: &RunArguments,
     config: &Config,
     out: &Path,
     ranks: Ranks,
     stop: Arc<AtomicBool>,
 ) -> Result<RunOptions> {
-    let initial = arguments.init.as_deref().map(InitialTrunk::read).transpose()?;
-    if let Some(trunk) = &initial {
-        trunk.check(config)?;
-    }
     if config.optimisation.accumulate > 1 {
         note(
             "optimisation.accumulate averages gradients only: BatchNorm, the mean prediction and Sinkhorn still see \
@@ -220,7 +258,7 @@ fn options(
     Ok(RunOptions {
         out: out.to_owned(),
         start,
-        initial: initial.map(|trunk| trunk.parameters),
+        initial: None,
         ranks,
         time_limit,
         stop,
@@ -242,7 +280,7 @@ fn write_report(out: &Path, set: &ImageSet, device: &Device, finished: bool) -> 
 }
 
 /// A flag that the first Ctrl-C or termination request sets; the second ends the process at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
