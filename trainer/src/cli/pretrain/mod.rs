@@ -79,7 +79,7 @@ const SAMPLE: usize = 1000;
 const SMALL_SAMPLE: usize = 256;
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let stop = stop_on_signals()?;
+    let stop = Arc::new(AtomicBool::new(false));
     let launch = Launch::from_environment()?;
     let first = launch.as_ref().is_none_or(|launch| launch.rank == 0);
     let mut progress = match arguments.progress {
@@ -139,6 +139,8 @@ fn train(
         Progress::Ndjson(ndjson) => ndjson.prepare(&config, images_per_step, &facts, out, set.skipped()),
         Progress::Silent => {}
     }
+    // Only now: until there is something to save, a signal ends the program at once.
+    stop_on_signals(&options.stop)?;
     let mut running = false;
     let first = options.ranks.rank() == 0;
     let outcome = pretrain(&config, &set, &device, &options, &mut |event| {
@@ -241,14 +243,13 @@ fn write_report(out: &Path, set: &ImageSet, device: &Device, finished: bool) -> 
     }
 }
 
-/// A flag that the first Ctrl-C or termination request sets; the second ends the process at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+/// Has the first Ctrl-C or termination request set `stop`; the second ends the process at once.
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
             .context("cannot listen for signals")?;
     }
-    Ok(stop)
+    Ok(())
 }
