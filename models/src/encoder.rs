@@ -10,6 +10,7 @@ pub use files::ModelFiles;
 use crate::Error;
 use crate::checkpoint::{Feature, ModelConfig, load_safetensors};
 use crate::image::{Preprocessor, RgbImage};
+use crate::vit::reference::{ForwardOptions, Keep};
 use crate::vit::{Kernels, Vit};
 use candle_core::{Device, Tensor};
 
@@ -132,6 +133,41 @@ impl Encoder {
                 "the share of patches to keep is {keep}; it must lie in (0, 1]"
             )));
         }
+        let kept = self.kept_patches(keep);
+        let mut embeddings = Vec::with_capacity(crops.len());
+        for part in crops.chunks(self.images_at_once(kept.len())) {
+            let all = kept.len() == self.patch_order.len();
+            let hidden = self.vit.forward(&self.pixels(part)?, if all { None } else { Some(kept) })?;
+            embeddings.extend(self.describe(&hidden)?);
+        }
+        Ok(embeddings)
+    }
+
+    /// Embeds crops of which each keeps patches of its own: as many lists as crops, all of the same length, of patches
+    /// counted row by row from 0.
+    pub fn embed_kept(&self, crops: &[RgbImage], kept: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Error> {
+        let count = kept.first().map_or(0, Vec::len);
+        if kept.len() != crops.len() || kept.iter().any(|list| list.len() != count) {
+            return Err(Error::Input("every crop needs a list of patches, all lists of one length".into()));
+        }
+        let mut embeddings = Vec::with_capacity(crops.len());
+        let at_once = self.images_at_once(count);
+        for (crops, kept) in crops.chunks(at_once).zip(kept.chunks(at_once)) {
+            let keep = Tensor::from_vec(kept.concat(), (kept.len(), count), &self.device)?;
+            let options = ForwardOptions { keep: Some(Keep::PerImage(&keep)), branch_scales: None };
+            let hidden = self.vit.forward_with(&self.pixels(crops)?, &options)?;
+            embeddings.extend(self.describe(&hidden)?);
+        }
+        Ok(embeddings)
+    }
+
+    /// Number of patches of a crop.
+    pub fn patches(&self) -> usize {
+        self.patch_order.len()
+    }
+
+    /// Normalised, `[B, 3, side, side]`.
+    fn pixels(&self, crops: &[RgbImage]) -> Result<Tensor, Error> {
         let side = self.info.image_size;
         if let Some(crop) =
             crops.iter().find(|crop| crop.width as usize != side || crop.height as usize != side)
@@ -141,19 +177,8 @@ impl Encoder {
                 crop.width, crop.height
             )));
         }
-        let kept = self.kept_patches(keep);
-        let mut embeddings = Vec::with_capacity(crops.len());
-        for part in crops.chunks(self.images_at_once(kept.len())) {
-            let pixels = Tensor::from_vec(
-                self.preprocessor.normalise(part),
-                (part.len(), 3, side, side),
-                &self.device,
-            )?;
-            let all = kept.len() == self.patch_order.len();
-            let hidden = self.vit.forward(&pixels, if all { None } else { Some(kept) })?;
-            embeddings.extend(self.describe(&hidden)?);
-        }
-        Ok(embeddings)
+        let shape = (crops.len(), 3, side, side);
+        Ok(Tensor::from_vec(self.preprocessor.normalise(crops), shape, &self.device)?)
     }
 
     fn kept_patches(&self, keep: f32) -> &[u32] {

@@ -31,10 +31,50 @@ pub enum Error {
         reason: String,
     },
     /// Nothing that looks like a picture.
-    #[error("{path}: no .jpg, .png, .webp, .gif or .bmp files there", path = path.display())]
+    #[error("{path}: no .jpg, .png, .webp, .gif or .bmp files there, no .tar and no .parquet ({holds})", path = path.display())]
     NoImages {
         /// Where they were looked for.
         path: PathBuf,
+        /// What is there, in words.
+        holds: String,
+    },
+    /// A folder of archives and tables.
+    #[error("{path}: holds tar archives and Parquet files; name those to read, for they may hold the same pictures", path = path.display())]
+    Ambiguous {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of another kind, or one that cannot be opened as what it is.
+    #[error("{path} {reason}", path = path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        reason: String,
+    },
+    /// An archive that does not end as it should.
+    #[error(
+        "{path}: not a tar archive, damaged, or cut short, at byte {position}, after {images} images ({reason}); \
+         fetch or make it again, or unpack what there is and give the folder",
+        path = path.display()
+    )]
+    DamagedArchive {
+        /// The archive.
+        path: PathBuf,
+        /// How far it could be read, in bytes of the unpacked archive.
+        position: u64,
+        /// Pictures up to there.
+        images: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A Parquet file without pictures.
+    #[error("{path}: no column of pictures, binary or a struct with `bytes`, among {}; if one is, call it `image`", .columns.join(", "), path = path.display())]
+    NoImageColumn {
+        /// The file.
+        path: PathBuf,
+        /// Its columns.
+        columns: Vec<String>,
     },
     /// Pictures, but none that can be decoded.
     #[error("none of the {images} images can be decoded")]
@@ -43,7 +83,7 @@ pub enum Error {
         images: usize,
     },
     /// A compressed archive does not fit in memory.
-    #[error("{path}: holds more than {limit} bytes of images; unpack it into a folder or an uncompressed .tar", path = path.display())]
+    #[error("{path}: holds more than {limit} bytes of images (data.memory_mib); unpack it into a folder or an uncompressed .tar", path = path.display())]
     ArchiveTooLarge {
         /// The archive.
         path: PathBuf,

@@ -10,6 +10,7 @@ pub mod initial;
 pub mod msn;
 pub mod report;
 pub mod run;
+pub mod sweep;
 pub mod views;
 
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod data;
 mod evaluate;
 mod export;
 mod pretrain;
@@ -27,7 +28,12 @@ enum Command {
     /// Measures an encoder.
     Eval {
         #[command(subcommand)]
-        what: Evaluation,
+        what: evaluate::Evaluation,
+    },
+    /// Looks after data sets.
+    Data {
+        #[command(subcommand)]
+        what: DataCommand,
     },
     /// Writes a model folder from a training checkpoint.
     Export(export::Arguments),
@@ -41,9 +47,9 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum Evaluation {
-    /// Accuracy with a few labelled images per class and a frozen encoder.
-    LowShot(evaluate::Arguments),
+enum DataCommand {
+    /// Reads every image once and says what a run will find: classes, sizes, duplicates, what cannot be read.
+    Check(data::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -75,7 +81,8 @@ impl DeviceArgument {
 pub(crate) fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Pretrain(arguments) => pretrain::run(&arguments),
-        Command::Eval { what: Evaluation::LowShot(arguments) } => evaluate::run(&arguments),
+        Command::Eval { what } => evaluate::run(&what),
+        Command::Data { what: DataCommand::Check(arguments) } => data::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Config { what: Configuration::Docs } => {
             print(dozen_trainer::config::documentation().trim_end());
@@ -92,6 +99,9 @@ const NAMED: usize = 10;
 fn open_images(paths: &[PathBuf], options: &DataOptions) -> Result<ImageSet> {
     note(&format!("reading {}", join(paths)));
     let set = ImageSet::open(paths, options).context("cannot read the images")?;
+    for source in set.sources() {
+        note(&source.to_string());
+    }
     warn_of(set.skipped());
     let place = if set.in_memory() { "decoded in memory" } else { "decoded batch by batch" };
     note(&format!("{} images, {place}", set.len()));

@@ -50,6 +50,10 @@ pub(crate) enum Purpose {
     Mask = 4,
     /// Branches that a step leaves out.
     DropPath = 5,
+    /// Patches that an evaluation hides.
+    Hide = 6,
+    /// Everything random in training a classifier.
+    Probe = 7,
     /// Images of the evaluation during a run.
     Monitor = 8,
     /// Images shown in a report.

@@ -1,6 +1,8 @@
 //! Pictures that can be asked for by position.
 
-use super::find::{Item, Location, find};
+use super::find::{Item, find};
+use super::location::Location;
+use super::source::Source;
 use crate::Error;
 use dozen_models::image::{Cut, Filter, Limits, Resampler, RgbImage, decode};
 use rayon::prelude::*;
@@ -23,7 +25,7 @@ pub struct DataOptions {
 }
 
 /// A picture that could not be read, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// Its name.
     pub name: String,
@@ -33,6 +35,7 @@ pub struct Skipped {
 
 /// Pictures in a fixed order.
 pub struct ImageSet {
+    sources: Vec<Source>,
     items: Vec<Item>,
     pictures: Pictures,
     skipped: Vec<Skipped>,
@@ -53,10 +56,15 @@ impl ImageSet {
     /// listed in [`ImageSet::skipped`]; it fails only where none is left.
     pub fn open(paths: &[PathBuf], options: &DataOptions) -> Result<Self, Error> {
         let budget = options.memory_mib << 20;
-        let (items, locations): (Vec<_>, Vec<_>) = find(paths, budget)?.into_iter().unzip();
-        let shrink_short_side = options.shrink_short_side;
-        let mut set =
-            Self { items, pictures: Pictures::Encoded(Vec::new()), skipped: Vec::new(), shrink_short_side };
+        let (found, sources) = find(paths, budget)?;
+        let (items, locations): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let mut set = Self {
+            sources,
+            items,
+            pictures: Pictures::Encoded(Vec::new()),
+            skipped: Vec::new(),
+            shrink_short_side: options.shrink_short_side,
+        };
         let decoded = match set.estimated_bytes(&locations) {
             estimate if estimate <= budget => set.decode_all(&locations, budget),
             _ => None,
@@ -93,6 +101,11 @@ impl ImageSet {
     /// Whether they are held decoded.
     pub fn in_memory(&self) -> bool {
         matches!(self.pictures, Pictures::Decoded(_))
+    }
+
+    /// What the paths were recognised as, in their order.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// Names and labels, in order.
@@ -179,14 +192,16 @@ impl ImageSet {
     }
 }
 
+/// Width and height of a picture shrunk to a short side of `short_side`; `None` where it stays as it is.
+pub(super) fn shrunk_size(width: u32, height: u32, short_side: u32) -> Option<(u32, u32)> {
+    let short = width.min(height);
+    let scaled = |side: u32| ((u64::from(side) * u64::from(short_side)) / u64::from(short)).max(1) as u32;
+    (short_side > 0 && short > short_side).then(|| (scaled(width), scaled(height)))
+}
+
 /// Shrinks to a short side of `short_side`, antialiased; smaller pictures and 0 pass unchanged.
 fn shrink(image: RgbImage, short_side: u32) -> RgbImage {
-    let short = image.width.min(image.height);
-    if short_side == 0 || short <= short_side {
-        return image;
-    }
-    let scaled = |side: u32| ((u64::from(side) * u64::from(short_side)) / u64::from(short)).max(1) as u32;
-    let size = (scaled(image.width), scaled(image.height));
+    let Some(size) = shrunk_size(image.width, image.height, short_side) else { return image };
     let whole = Cut { left: 0, top: 0, width: image.width, height: image.height };
     Resampler::default().cut(&image, whole, size, Filter::Bilinear).unwrap_or(image)
 }

@@ -1,5 +1,8 @@
 //! Folders, archives and damaged pictures.
 
+mod archives;
+mod tables;
+
 use super::{DataOptions, ImageSet, Item};
 use crate::Error;
 use std::io::Write as _;

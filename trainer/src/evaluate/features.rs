@@ -1,9 +1,12 @@
 //! One unit vector per image.
 
 use crate::Error;
+use crate::data::order::{Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped};
+use crate::msn::{kept_patches, random_patches};
+use crate::views::ViewRenderer;
 use dozen_models::Encoder;
-use dozen_models::image::{Filter, Preprocessor, Resize};
+use dozen_models::image::{Filter, Preprocessor, Resize, RgbImage};
 use rayon::prelude::*;
 
 /// Where features come from.
@@ -19,7 +22,33 @@ const RAW_SIDE: u32 = 32;
 /// Images embedded in one call.
 const BATCH: usize = 64;
 
+/// How images are seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Sight {
+    /// As the model's preprocessing has it.
+    #[default]
+    Whole,
+    /// So, but for a share of the patches, other ones of each image.
+    Hiding {
+        /// The share.
+        share: f64,
+        /// Seed of the choice.
+        seed: u64,
+    },
+    /// A random crop of 8 to 100 % of the area, flipped or not: number `crop` of each image.
+    RandomCrop {
+        /// Which.
+        crop: usize,
+        /// Seed of the crops.
+        seed: u64,
+    },
+}
+
+/// Range of a random crop's share of the area (arXiv 2204.07141, linear evaluation).
+const CROP_AREA: (f64, f64) = (0.08, 1.0);
+
 /// Features of a set, with the names and labels of the images that could be read.
+#[derive(Clone, Debug)]
 pub struct Features {
     /// Names, in the order of the set.
     pub names: Vec<String>,
@@ -58,21 +87,31 @@ impl FeatureSource {
         set: &ImageSet,
         progress: impl Fn(usize) + Sync,
     ) -> Result<(Features, Vec<Skipped>), Error> {
+        self.embed_seen(set, Sight::Whole, progress)
+    }
+
+    /// The same, seen in another way.
+    pub fn embed_seen(
+        &self,
+        set: &ImageSet,
+        sight: Sight,
+        progress: impl Fn(usize) + Sync,
+    ) -> Result<(Features, Vec<Skipped>), Error> {
         let preprocessor = self.preprocessor();
         let positions: Vec<usize> = (0..set.len()).collect();
         let embedded: Vec<Vec<Result<Vec<f32>, Skipped>>> = positions
             .par_chunks(BATCH)
             .map(|positions| {
-                let crops: Vec<_> = positions
-                    .iter()
-                    .map(|&position| set.image(position).map(|image| preprocessor.crop(&image)))
-                    .collect();
-                let readable: Vec<_> = crops.iter().filter_map(|crop| crop.as_ref().ok().cloned()).collect();
-                let mut vectors = match self {
-                    Self::Encoder(encoder) => encoder.embed(&readable, 1.0)?,
-                    Self::RawPixels => raw_vectors(&preprocessor.normalise(&readable)),
+                let mut crops = Vec::with_capacity(positions.len());
+                for &position in positions {
+                    crops.push(match set.image(position) {
+                        Ok(image) => Ok((position, crop(&preprocessor, &image, sight, position)?)),
+                        Err(skipped) => Err(skipped),
+                    });
                 }
-                .into_iter();
+                let (places, readable): (Vec<usize>, Vec<RgbImage>) =
+                    crops.iter().filter_map(|crop| crop.as_ref().ok().cloned()).unzip();
+                let mut vectors = self.vectors(&preprocessor, &readable, &places, sight)?.into_iter();
                 progress(positions.len());
                 let pair = |crop: Result<_, Skipped>| crop.map(|_| vectors.next().unwrap_or_default());
                 Ok(crops.into_iter().map(pair).collect())
@@ -80,6 +119,44 @@ impl FeatureSource {
             .collect::<Result<_, Error>>()?;
         Ok(gather(set, embedded.into_iter().flatten()))
     }
+
+    /// Of crops of the images at `positions`.
+    fn vectors(
+        &self,
+        preprocessor: &Preprocessor,
+        crops: &[RgbImage],
+        positions: &[usize],
+        sight: Sight,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        match (self, sight) {
+            (Self::Encoder(encoder), Sight::Hiding { share, seed }) => {
+                let count = kept_patches(encoder.patches(), share);
+                let kept = |&position: &usize| {
+                    let mut rng = keyed_rng(seed, Purpose::Hide, position as u64, 0, 0);
+                    random_patches(encoder.patches(), count, &mut rng)
+                };
+                Ok(encoder.embed_kept(crops, &positions.iter().map(kept).collect::<Vec<_>>())?)
+            }
+            (Self::Encoder(encoder), _) => Ok(encoder.embed(crops, 1.0)?),
+            (Self::RawPixels, Sight::Hiding { .. }) => {
+                Err(Error::Evaluation("raw pixels have no patches to drop".into()))
+            }
+            (Self::RawPixels, _) => Ok(raw_vectors(&preprocessor.normalise(crops))),
+        }
+    }
+}
+
+fn crop(
+    preprocessor: &Preprocessor,
+    image: &RgbImage,
+    sight: Sight,
+    position: usize,
+) -> Result<RgbImage, Error> {
+    let Sight::RandomCrop { crop, seed } = sight else { return Ok(preprocessor.crop(image)) };
+    let mut rng = keyed_rng(seed, Purpose::View, position as u64, crop as u32, 0);
+    let side = preprocessor.crop_size() as usize;
+    let pixels = ViewRenderer::default().crop_and_flip(image, side, CROP_AREA, 0.5, &mut rng)?;
+    Ok(RgbImage { width: side as u32, height: side as u32, pixels })
 }
 
 fn gather(

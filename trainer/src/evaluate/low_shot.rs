@@ -1,7 +1,7 @@
 //! Fitting heads on the labelled images and scoring the queries.
 
 use super::summary::{HeadKind, LowShotReport, Row};
-use super::{Features, Split, drawn_splits};
+use super::{Features, Shots, Split, drawn_splits};
 use crate::Error;
 use dozen_fewshot::ClassKey;
 use dozen_fewshot::heads::{Head, LogisticHead, LogisticOptions, PrototypeHead};
@@ -22,7 +22,7 @@ pub enum Protocol {
     /// Drawn at random, several times over.
     Drawn {
         /// Labelled images per class, one row of the table each.
-        shots: Vec<usize>,
+        shots: Vec<Shots>,
         /// Draws per row.
         draws: usize,
         /// Seed of the draws.
@@ -46,7 +46,7 @@ pub fn low_shot(name: &str, features: &Features, options: &LowShotOptions) -> Re
         for head in [HeadKind::Prototype, HeadKind::Logistic] {
             let accuracies: Vec<f64> = splits
                 .par_iter()
-                .map(|split| accuracy(features, split, head, options.l2))
+                .map(|split| class_balanced_accuracy(features, features, split, head, options.l2))
                 .collect::<Result<_, _>>()?;
             rows.push(Row::new(head, shots, &accuracies));
         }
@@ -60,14 +60,21 @@ pub fn low_shot(name: &str, features: &Features, options: &LowShotOptions) -> Re
     })
 }
 
-/// Mean over the classes of the share of their queries that is answered rightly.
-fn accuracy(features: &Features, split: &Split, kind: HeadKind, l2: f64) -> Result<f64, Error> {
+/// Mean over the classes of the share of their queries that is answered rightly. Examples are taken from `labelled`, queries
+/// from `features`: the same images, possibly seen differently.
+pub(super) fn class_balanced_accuracy(
+    labelled: &Features,
+    features: &Features,
+    split: &Split,
+    kind: HeadKind,
+    l2: f64,
+) -> Result<f64, Error> {
     let class_of = |position: usize| features.labels[position] as ClassKey;
     let head: Box<dyn Head> = match kind {
         HeadKind::Prototype => {
-            let mut head = PrototypeHead::new(features.vectors[0].len());
+            let mut head = PrototypeHead::new(labelled.vectors[0].len());
             for &position in &split.labelled {
-                head.add(class_of(position), &features.vectors[position])?;
+                head.add(class_of(position), &labelled.vectors[position])?;
             }
             Box::new(head)
         }
@@ -75,7 +82,7 @@ fn accuracy(features: &Features, split: &Split, kind: HeadKind, l2: f64) -> Resu
             let examples: Vec<(ClassKey, &[f32])> = split
                 .labelled
                 .iter()
-                .map(|&position| (class_of(position), features.vectors[position].as_slice()))
+                .map(|&position| (class_of(position), labelled.vectors[position].as_slice()))
                 .collect();
             // Accuracy settles long before the last digits of the objective do.
             let options = LogisticOptions { l2, gradient_tolerance: 1e-5, ..LogisticOptions::default() };
@@ -113,7 +120,7 @@ mod tests {
         };
         let split = Split { labelled: vec![0, 1], queries: vec![2, 3, 4, 5] };
         for head in [HeadKind::Prototype, HeadKind::Logistic] {
-            let balanced = accuracy(&features, &split, head, 0.01).unwrap();
+            let balanced = class_balanced_accuracy(&features, &features, &split, head, 0.01).unwrap();
             assert!((balanced - f64::midpoint(1.0 / 3.0, 1.0)).abs() < 1e-12, "{head:?}: {balanced}");
         }
     }

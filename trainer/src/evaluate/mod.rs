@@ -1,11 +1,23 @@
-//! How much a frozen encoder knows when labels are few: the low-shot protocols of arXiv 2204.07141, §5.
+//! How much an encoder knows: the protocols of arXiv 2204.07141, §5, with few labels and with many.
 
 mod features;
+mod knn;
+mod labelled;
+mod linear;
 mod low_shot;
+mod report;
+mod robustness;
+mod source;
 mod split;
 mod summary;
 
-pub use features::{FeatureSource, Features};
+pub use features::{FeatureSource, Features, Sight};
+pub use knn::knn;
+use labelled::Labelled;
+pub use linear::{LinearOptions, linear};
 pub use low_shot::{LowShotOptions, Protocol, low_shot};
-pub use split::{Split, drawn_splits, listed_split};
+pub use report::{Report, ReportRow};
+pub use robustness::{RobustnessOptions, robustness};
+pub use source::ModelSource;
+pub use split::{Shots, Split, drawn_splits, listed_split};
 pub use summary::{HeadKind, LowShotReport, Row};

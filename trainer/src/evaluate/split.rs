@@ -4,7 +4,9 @@ use super::Features;
 use crate::Error;
 use crate::data::order::{Purpose, keyed_rng};
 use rand::seq::SliceRandom as _;
+use serde::Serialize;
 use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
 
 /// Positions into a set of features.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +17,64 @@ pub struct Split {
     pub queries: Vec<usize>,
 }
 
+/// How many images of a class are labelled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shots {
+    /// So many.
+    PerClass(usize),
+    /// This share of the class in percent, rounded, at least one.
+    Percent(f64),
+}
+
+impl Shots {
+    fn of(self, members: usize) -> usize {
+        match self {
+            Self::PerClass(count) => count,
+            Self::Percent(percent) => ((members as f64 * percent / 100.0).round() as usize).max(1),
+        }
+    }
+}
+
+impl FromStr for Shots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let malformed =
+            || format!("`{text}` is neither a number of images, such as 5, nor a share, such as 1%");
+        match text.strip_suffix('%') {
+            Some(percent) => percent
+                .trim()
+                .parse()
+                .ok()
+                .filter(|percent| *percent > 0.0 && *percent < 100.0)
+                .map(Self::Percent)
+                .ok_or_else(malformed),
+            None => text.parse().ok().filter(|count| *count > 0).map(Self::PerClass).ok_or_else(malformed),
+        }
+    }
+}
+
+impl std::fmt::Display for Shots {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PerClass(count) => count.fmt(formatter),
+            Self::Percent(percent) => write!(formatter, "{percent} %"),
+        }
+    }
+}
+
+/// A number where it is one, otherwise text.
+impl Serialize for Shots {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::PerClass(count) => serializer.serialize_u64(*count as u64),
+            Self::Percent(_) => serializer.collect_str(self),
+        }
+    }
+}
+
 /// `draws` splits with `shots` labelled images of every class, drawn at random; the rest are queries.
-pub fn drawn_splits(features: &Features, shots: usize, draws: usize, seed: u64) -> Result<Vec<Split>, Error> {
+pub fn drawn_splits(features: &Features, shots: Shots, draws: usize, seed: u64) -> Result<Vec<Split>, Error> {
     let mut members = vec![Vec::new(); features.classes.len()];
     for (position, &label) in features.labels.iter().enumerate() {
         members[label].push(position);
@@ -24,20 +82,25 @@ pub fn drawn_splits(features: &Features, shots: usize, draws: usize, seed: u64) 
     if members.len() < 2 {
         return Err(Error::Evaluation("two classes or more are needed: one folder of images each".into()));
     }
-    if let Some(label) = members.iter().position(|members| members.len() <= shots) {
+    if let Some(label) = members.iter().position(|members| members.len() <= shots.of(members.len())) {
         let (class, images) = (&features.classes[label], members[label].len());
         let reason = format!(
             "class {class} has {images} images, {shots} shots need {} or more; ask for fewer shots",
-            shots + 1
+            shots.of(images) + 1
         );
         return Err(Error::Evaluation(reason));
     }
+    let key = match shots {
+        Shots::PerClass(count) => count as u32,
+        Shots::Percent(percent) => u32::MAX - (1000.0 * percent) as u32,
+    };
     let draw = |draw: usize| {
-        let mut rng = keyed_rng(seed, Purpose::Draw, draw as u64, shots as u32, 0);
+        let mut rng = keyed_rng(seed, Purpose::Draw, draw as u64, key, 0);
         let mut split = Split { labelled: Vec::new(), queries: Vec::new() };
         for members in &members {
             let mut members = members.clone();
-            let (labelled, queries) = members.partial_shuffle(&mut rng, shots);
+            let count = shots.of(members.len());
+            let (labelled, queries) = members.partial_shuffle(&mut rng, count);
             split.labelled.extend_from_slice(labelled);
             split.queries.extend_from_slice(queries);
         }
@@ -124,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_draw_takes_every_class_and_leaves_the_rest() {
-        let splits = drawn_splits(&features(), 2, 10, 0).unwrap();
+        let splits = drawn_splits(&features(), Shots::PerClass(2), 10, 0).unwrap();
         for split in &splits {
             assert_eq!(split.labelled.iter().filter(|&&position| position < 3).count(), 2);
             assert_eq!(split.labelled.len(), 4);
@@ -133,9 +196,27 @@ mod tests {
             assert_eq!(all, [0, 1, 2, 3, 4, 5]);
         }
         assert!(splits.iter().any(|split| split != &splits[0]));
-        assert_eq!(splits, drawn_splits(&features(), 2, 10, 0).unwrap());
-        let error = drawn_splits(&features(), 3, 1, 0).unwrap_err().to_string();
+        assert_eq!(splits, drawn_splits(&features(), Shots::PerClass(2), 10, 0).unwrap());
+        let error = drawn_splits(&features(), Shots::PerClass(3), 1, 0).unwrap_err().to_string();
         assert!(error.contains("class a") && error.contains("fewer shots"), "{error}");
+    }
+
+    #[test]
+    fn a_share_is_of_each_class_and_at_least_one() {
+        assert_eq!("13".parse(), Ok(Shots::PerClass(13)));
+        assert_eq!("1%".parse(), Ok(Shots::Percent(1.0)));
+        assert!(
+            "0".parse::<Shots>().is_err()
+                && "100%".parse::<Shots>().is_err()
+                && "x".parse::<Shots>().is_err()
+        );
+        assert_eq!((Shots::Percent(1.0).of(1300), Shots::Percent(1.0).of(20)), (13, 1));
+        let splits = drawn_splits(&features(), Shots::Percent(60.0), 3, 0).unwrap();
+        assert!(splits.iter().all(|split| split.labelled.len() == 4), "{splits:?}");
+        assert_eq!(
+            serde_json::to_string(&[Shots::PerClass(5), Shots::Percent(1.0)]).unwrap(),
+            r#"[5,"1 %"]"#
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The table of an evaluation.
 
+use super::Shots;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -19,7 +20,7 @@ pub struct Row {
     /// The head.
     pub head: HeadKind,
     /// Labelled images per class; absent where lists name them.
-    pub shots: Option<usize>,
+    pub shots: Option<Shots>,
     /// Number of splits.
     pub splits: usize,
     /// Mean class-balanced accuracy over the splits, 0–1.
@@ -45,7 +46,7 @@ pub struct LowShotReport {
 
 impl Row {
     /// Summarises the accuracies of several splits.
-    pub(super) fn new(head: HeadKind, shots: Option<usize>, accuracies: &[f64]) -> Self {
+    pub(super) fn new(head: HeadKind, shots: Option<Shots>, accuracies: &[f64]) -> Self {
         let count = accuracies.len() as f64;
         let mean = accuracies.iter().sum::<f64>() / count;
         let interval = (accuracies.len() > 1).then(|| {
@@ -107,7 +108,7 @@ mod tests {
         {
             assert!((student_t_975(degrees) - quantile).abs() < tolerance, "{degrees}");
         }
-        let row = Row::new(HeadKind::Prototype, Some(1), &[0.4, 0.5, 0.6]);
+        let row = Row::new(HeadKind::Prototype, Some(Shots::PerClass(1)), &[0.4, 0.5, 0.6]);
         assert!((row.accuracy - 0.5).abs() < 1e-12);
         // s = 0.1, so 4.3027 · 0.1 / √3.
         assert!((row.interval.unwrap() - 0.248_41).abs() < 1e-4);
@@ -118,7 +119,7 @@ mod tests {
     fn the_table_says_what_it_shows() {
         let rows = vec![Row {
             head: HeadKind::Logistic,
-            shots: Some(5),
+            shots: Some(Shots::PerClass(5)),
             splits: 20,
             accuracy: 0.6789,
             interval: Some(0.0123),

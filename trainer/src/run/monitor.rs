@@ -8,7 +8,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::data::ImageSet;
 use crate::data::order::{Purpose, keyed_rng};
-use crate::evaluate::{Features, LowShotOptions, Protocol, low_shot};
+use crate::evaluate::{Features, LowShotOptions, Protocol, Shots, low_shot};
 use crate::msn::{Described, TargetEncoder};
 use dozen_models::image::{Preprocessor, RgbImage};
 use rand::seq::SliceRandom as _;
@@ -155,11 +155,13 @@ impl Monitor {
             classes: self.classes.clone(),
             vectors: describe_crops(encoder, &self.preprocessor, &self.crops)?.features,
         };
-        let protocol = Protocol::Drawn { shots: SHOTS.to_vec(), draws: DRAWS, seed: self.seed };
+        let shots = SHOTS.map(Shots::PerClass).to_vec();
+        let protocol = Protocol::Drawn { shots, draws: DRAWS, seed: self.seed };
         let report = low_shot("target encoder", &features, &LowShotOptions { protocol, l2: L2 })?;
         let accuracies = report.rows.iter().filter_map(|row| {
             let head = serde_json::to_value(row.head).ok()?.as_str()?.to_owned();
-            Some(Accuracy { head, shots: row.shots?, accuracy: row.accuracy, interval: row.interval })
+            let Some(Shots::PerClass(shots)) = row.shots else { return None };
+            Some(Accuracy { head, shots, accuracy: row.accuracy, interval: row.interval })
         });
         Ok(MonitorRecord {
             step,

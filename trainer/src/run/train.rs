@@ -7,7 +7,7 @@ use super::monitor::{self, Monitor, MonitorRecord};
 use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
-use crate::data::{ImageSet, Skipped};
+use crate::data::{ImageSet, Skipped, UnreadableList};
 use crate::msn::{Msn, Ranks, Rates, StepReport, TargetEncoder, Views, branch_scales};
 use candle_core::{DType, Device, Tensor};
 use dozen_models::vit::Parameters;
@@ -106,6 +106,8 @@ pub fn pretrain(
         .ok_or(Error::TooFewImages { images: set.len(), batch_size: images_per_step })?;
     let mut run = Run::begin(config, set.len(), order.steps_per_epoch(), device, options)?;
     let steps = config.schedule.epochs * order.steps_per_epoch();
+    let mut unreadable = UnreadableList::open(&options.out)?;
+    unreadable.add(set.skipped())?;
     let loader = Loader::start(Arc::clone(set), config, order, shard, run.step..steps)?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
@@ -125,8 +127,10 @@ pub fn pretrain(
         let (report, rates) = run.step(batches)?;
         window.add(&report);
         observe(Event::Stepped { step: run.step });
-        for skipped in loader.take_unreadable() {
-            observe(Event::Unreadable(&skipped));
+        let skipped = loader.take_unreadable();
+        unreadable.add(&skipped)?;
+        for skipped in &skipped {
+            observe(Event::Unreadable(skipped));
         }
         let at_log_line = run.step.is_multiple_of(config.run.log_steps) || run.step == steps;
         if at_log_line {

@@ -58,14 +58,29 @@ impl ViewRenderer {
         rng: &mut impl Rng,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let window = random_window(image.width, image.height, recipe.area, rng);
-        let mut pixels = self.resize(image, window, recipe.size)?;
-        if rng.random_bool(recipe.distortion.flip_probability) {
-            flip(&mut pixels, recipe.size);
-        }
+        let flip = recipe.distortion.flip_probability;
+        let mut pixels = self.crop_and_flip(image, recipe.size, recipe.area, flip, rng)?;
         self.distort(&mut pixels, recipe, rng);
         normalise(&pixels, out);
         Ok(())
+    }
+
+    /// A random crop of a share of the area in `area`, resized to `size` × `size` and flipped with a probability: interleaved
+    /// 8-bit RGB.
+    pub(crate) fn crop_and_flip(
+        &mut self,
+        image: &RgbImage,
+        size: usize,
+        area: (f64, f64),
+        flip_probability: f64,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<u8>, Error> {
+        let window = random_window(image.width, image.height, area, rng);
+        let mut pixels = self.resize(image, window, size)?;
+        if rng.random_bool(flip_probability) {
+            flip(&mut pixels, size);
+        }
+        Ok(pixels)
     }
 
     /// Antialiased bilinear, reading nothing outside the window.

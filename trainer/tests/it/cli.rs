@@ -91,6 +91,49 @@ fn pretrain_resume_export_and_evaluate() {
     }
 }
 
+#[test]
+fn every_evaluation_prints_a_table_and_writes_json() {
+    let root = tempfile::tempdir().unwrap();
+    let (train, val) = (root.path().join("train"), root.path().join("val"));
+    micro::write_pictures(&train, 9);
+    micro::write_pictures(&val, 4);
+    let config = micro::config_path();
+    let untrained = format!("untrained:{}", path(&config));
+    let json = root.path().join("result.json");
+    let evaluate = |arguments: &[&str]| {
+        let all = [&["eval"], arguments, &["--json", path(&json), "--markdown"]].concat();
+        let (printed, _) = succeed(&all);
+        (printed, serde_json::from_slice::<serde_json::Value>(&std::fs::read(&json).unwrap()).unwrap())
+    };
+    let sets = ["--train", path(&train), "--val", path(&val)];
+
+    let (printed, report) = evaluate(&[&["knn", "--model", "raw-pixels", "-n", "1,5"], &sets[..]].concat());
+    assert!(printed.contains("| k = 5 |"), "{printed}");
+    assert_eq!(report["queries"], 12);
+    assert!(report["rows"][0]["accuracy"].as_f64().unwrap() > 0.9, "{report}");
+    let (printed, _) = evaluate(&["knn", "--model", "raw-pixels", "-n", "3", "--train", path(&train)]);
+    assert!(printed.contains("27 queries") && printed.contains("leave one out"), "{printed}");
+
+    let probe = ["linear", "--model", "raw-pixels", "--epochs", "20", "--learning-rate", "1"];
+    for crops in ["0", "2"] {
+        let (printed, report) = evaluate(&[&probe[..], &["--crops", crops], &sets[..]].concat());
+        assert!(printed.contains("seed 0"), "{printed}");
+        assert!(report["rows"][0]["accuracy"].as_f64().unwrap() > 0.9, "{crops} crops: {report}");
+    }
+
+    let masks = ["robustness", "--model", &untrained, "--data", path(&train), "--shots", "3", "--draws", "3"];
+    let (printed, report) = evaluate(&[&masks[..], &["--drop", "0,50"]].concat());
+    assert!(printed.contains("| 50 % dropped |"), "{printed}");
+    let cosine = |row: usize| report["rows"][row]["cosine"].as_f64().unwrap();
+    assert!((cosine(0) - 1.0).abs() < 1e-5 && cosine(1) < 0.9999, "{report}");
+
+    let shares =
+        ["low-shot", "--model", "raw-pixels", "--data", path(&train), "--shots", "2,30%", "--draws", "3"];
+    let (printed, report) = evaluate(&shares);
+    assert!(printed.contains("| prototype | 30 % |"), "{printed}");
+    assert_eq!(report["rows"][2]["shots"], "30 %");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_termination_request_ends_with_a_checkpoint() {

@@ -2,7 +2,7 @@
 
 use crate::micro;
 use dozen_trainer::data::{DataOptions, ImageSet};
-use dozen_trainer::evaluate::{FeatureSource, LowShotOptions, Protocol, listed_split, low_shot};
+use dozen_trainer::evaluate::{FeatureSource, LowShotOptions, Protocol, Shots, listed_split, low_shot};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +26,7 @@ fn raw_pixels_tell_colours_apart() {
         assert!((norm - 1.0).abs() < 1e-4);
     }
 
-    let drawn = Protocol::Drawn { shots: vec![1, 5], draws: 4, seed: 0 };
+    let drawn = Protocol::Drawn { shots: vec![Shots::PerClass(1), Shots::PerClass(5)], draws: 4, seed: 0 };
     let report = low_shot("raw", &features, &LowShotOptions { protocol: drawn, l2: 0.0025 }).unwrap();
     assert_eq!(report.rows.len(), 4);
     assert!(report.rows.iter().all(|row| row.accuracy > 0.95 && row.splits == 4), "{report:?}");
@@ -41,7 +41,7 @@ fn raw_pixels_tell_colours_apart() {
     // Labels that say nothing: chance.
     let mut shuffled = features;
     shuffled.labels.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
-    let drawn = Protocol::Drawn { shots: vec![5], draws: 10, seed: 0 };
+    let drawn = Protocol::Drawn { shots: vec![Shots::PerClass(5)], draws: 10, seed: 0 };
     let report = low_shot("raw", &shuffled, &LowShotOptions { protocol: drawn, l2: 0.0025 }).unwrap();
     assert!(report.rows.iter().all(|row| (0.1..0.6).contains(&row.accuracy)), "{report:?}");
 }

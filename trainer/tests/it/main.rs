@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
 
 mod cli;
+mod data;
 mod evaluate;
 mod interrupted;
 mod micro;

@@ -27,8 +27,8 @@ pub(super) struct Arguments {
     /// The experiment, a TOML file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Folders or .tar/.tar.zst archives of images, with or without class folders; `photos.tar/train` takes a part of
-    /// an archive.
+    /// Folders, .tar/.tar.zst archives, WebDataset shards or Parquet files of images, with or without classes;
+    /// `photos.tar/train` takes a part of an archive, `'shard-{000..012}.tar'` thirteen of them.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Folder for checkpoints, log and report.
