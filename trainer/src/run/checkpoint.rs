@@ -139,8 +139,12 @@ pub(super) fn run_files(dir: &Path) -> Vec<PathBuf> {
     };
     let mut found = there(&[FILE, PREVIOUS_FILE, PARTIAL_FILE, super::log::FILE]);
     if !found.is_empty() {
-        let (report, facts) = (crate::report::FILE, crate::report::FACTS_FILE);
-        found.extend(there(&[super::monitor::FILE, report, facts, crate::data::UNREADABLE_FILE]));
+        found.extend(there(&[
+            crate::data::UNREADABLE_FILE,
+            super::monitor::FILE,
+            crate::report::FILE,
+            crate::report::FACTS_FILE,
+        ]));
     }
     found
 }

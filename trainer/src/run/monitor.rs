@@ -155,8 +155,8 @@ impl Monitor {
             classes: self.classes.clone(),
             vectors: describe_crops(encoder, &self.preprocessor, &self.crops)?.features,
         };
-        let shots = SHOTS.map(Shots::PerClass).to_vec();
-        let protocol = Protocol::Drawn { shots, draws: DRAWS, seed: self.seed };
+        let protocol =
+            Protocol::Drawn { shots: SHOTS.map(Shots::PerClass).to_vec(), draws: DRAWS, seed: self.seed };
         let report = low_shot("target encoder", &features, &LowShotOptions { protocol, l2: L2 })?;
         let accuracies = report.rows.iter().filter_map(|row| {
             let head = serde_json::to_value(row.head).ok()?.as_str()?.to_owned();
