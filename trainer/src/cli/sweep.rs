@@ -9,6 +9,7 @@ use dozen_trainer::run::{RunOptions, Start};
 use dozen_trainer::sweep::{Sweep, run_variant, to_markdown};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -32,13 +33,15 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let sweep = Sweep::read(&arguments.file)?;
     let device = arguments.device.open(0)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(&stop)?;
     let options = RunOptions {
         out: arguments.out.clone(),
         start: Start::Fresh,
         initial: None,
         ranks: Ranks::alone(),
         time_limit: None,
-        stop: stop_on_signals()?,
+        stop,
         monitor: None,
     };
     let first = sweep.1.first().context("the sweep has no variants")?;

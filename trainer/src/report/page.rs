@@ -68,7 +68,7 @@ fn model_facts(story: &Story) -> Vec<(&'static str, String)> {
         (
             "Model",
             format!(
-                "{} layers, width {}, {} heads, patches of {} pixels, images of {} pixels",
+                "{} layers, width {}, {} attention heads, patches of {} pixels, images of {} pixels",
                 model.num_hidden_layers,
                 model.hidden_size,
                 model.num_attention_heads,

@@ -106,8 +106,11 @@ pub fn pretrain(
         .ok_or(Error::TooFewImages { images: set.len(), batch_size: images_per_step })?;
     let mut run = Run::begin(config, set.len(), order.steps_per_epoch(), device, options)?;
     let steps = config.schedule.epochs * order.steps_per_epoch();
-    let mut unreadable = UnreadableList::open(&options.out)?;
-    unreadable.add(set.skipped())?;
+    // Every rank finds the same pictures unreadable when it opens the set; rank 0 lists them.
+    let mut unreadable = if ranks.rank() == 0 { Some(UnreadableList::open(&options.out)?) } else { None };
+    if let Some(list) = &mut unreadable {
+        list.add(set.skipped())?;
+    }
     let loader = Loader::start(Arc::clone(set), config, order, shard, run.step..steps)?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
@@ -128,7 +131,9 @@ pub fn pretrain(
         window.add(&report);
         observe(Event::Stepped { step: run.step });
         let skipped = loader.take_unreadable();
-        unreadable.add(&skipped)?;
+        if let Some(list) = &mut unreadable {
+            list.add(&skipped)?;
+        }
         for skipped in &skipped {
             observe(Event::Unreadable(skipped));
         }

@@ -65,8 +65,9 @@ impl Live {
         let [loss, health] = status(record, self.scale);
         if self.bar.is_hidden() && self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
             self.last_line = Some(Instant::now());
-            let left = seconds_left(record, self.steps, self.scale.images_per_step) / 60.0;
-            note(&format!("step {} of {}, {loss}, {health}, {left:.0} min left", record.step, self.steps));
+            let left = seconds_left(record, self.steps, self.scale.images_per_step);
+            let left = if left < 120.0 { format!("{left:.0} s") } else { format!("{:.0} min", left / 60.0) };
+            note(&format!("step {} of {}, {loss}, {health}, {left} left", record.step, self.steps));
         }
         self.bar.set_message(format!("{loss}\n{health}"));
     }

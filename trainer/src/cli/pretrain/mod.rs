@@ -114,7 +114,7 @@ pub(super) fn drive(
     plan: impl FnOnce() -> Result<Plan>,
     finish: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    let stop = stop_on_signals()?;
+    let stop = Arc::new(AtomicBool::new(false));
     let launch = Launch::from_environment()?;
     let first = launch.as_ref().is_none_or(|launch| launch.rank == 0);
     let mut progress = match arguments.progress {
@@ -176,6 +176,8 @@ fn train(
         Progress::Ndjson(ndjson) => ndjson.prepare(&config, images_per_step, &facts, out, set.skipped()),
         Progress::Silent => {}
     }
+    // Only now: until there is something to save, a signal ends the program at once.
+    stop_on_signals(&options.stop)?;
     let mut running = false;
     let first = options.ranks.rank() == 0;
     let outcome = pretrain(&config, &set, &device, &options, &mut |event| {
@@ -279,14 +281,13 @@ fn write_report(out: &Path, set: &ImageSet, device: &Device, finished: bool) -> 
     }
 }
 
-/// A flag that the first Ctrl-C or termination request sets; the second ends the process at once.
-pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+/// Has the first Ctrl-C or termination request set `stop`; the second ends the process at once.
+pub(in crate::cli) fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
             .context("cannot listen for signals")?;
     }
-    Ok(stop)
+    Ok(())
 }
