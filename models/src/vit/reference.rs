@@ -1,6 +1,6 @@
 //! Plain candle tensors, differentiable: the truth every other execution is tested against.
 
-use super::kernels::{Affine, BlockParameters, Kernels};
+use super::kernels::{Affine, BlockOptions, BlockParameters, Kernels, Outputs};
 use super::{Parameters, VitConfig, interpolate};
 use crate::Error;
 use candle_core::Tensor;
@@ -16,6 +16,7 @@ const PROBLEMS_NAMED: usize = 5;
 pub struct Vit {
     config: VitConfig,
     kernels: Kernels,
+    recompute: bool,
     cls_token: Tensor,
     pos_embed: Tensor,
     patch_embed: Affine,
@@ -84,12 +85,19 @@ impl Vit {
         Ok(Self {
             config: config.clone(),
             kernels,
+            recompute: false,
             cls_token: get("cls_token")?,
             pos_embed: get("pos_embed")?,
             patch_embed: affine("patch_embed.proj")?,
             blocks: (0..config.num_hidden_layers).map(block).collect::<Result<_, _>>()?,
             norm: affine("norm")?,
         })
+    }
+
+    /// The same network keeping only the blocks' inputs for a backward pass, if `recompute` (see
+    /// [`BlockOptions::recompute`]).
+    pub fn with_recompute(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The configuration.
@@ -103,14 +111,26 @@ impl Vit {
     /// They are dropped as if after the position embedding was added (arXiv 2204.07141 §3). H and W may differ from
     /// `image_size`; position embeddings are interpolated to ⌊H/P⌋×⌊W/P⌋.
     pub fn forward(&self, pixels: &Tensor, keep: Option<&[u32]>) -> Result<Tensor, Error> {
+        self.run(pixels, keep, Outputs::All)
+    }
+
+    /// The CLS token alone after the last block, before the final norm: `[B, D]`, equal to the first token of
+    /// [`Self::forward`]. The last block then computes no other token's output: a network of L blocks costs L − ¾.
+    pub fn forward_cls(&self, pixels: &Tensor, keep: Option<&[u32]>) -> Result<Tensor, Error> {
+        Ok(self.run(pixels, keep, Outputs::First)?.squeeze(1)?)
+    }
+
+    fn run(&self, pixels: &Tensor, keep: Option<&[u32]>, outputs: Outputs) -> Result<Tensor, Error> {
         let mut hidden = self.embed_patches(pixels, keep)?;
-        for block in &self.blocks {
-            hidden = self.kernels.block(
-                &hidden,
-                block,
-                self.config.num_attention_heads,
-                self.config.layer_norm_eps,
-            )?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let is_last = index + 1 == self.blocks.len();
+            let options = BlockOptions {
+                heads: self.config.num_attention_heads,
+                eps: self.config.layer_norm_eps,
+                outputs: if is_last { outputs } else { Outputs::All },
+                recompute: self.recompute,
+            };
+            hidden = self.kernels.block(&hidden, block, &options)?;
         }
         Ok(hidden)
     }

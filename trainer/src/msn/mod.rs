@@ -18,5 +18,5 @@ mod update;
 
 pub use loss::{Loss, LossOptions, loss, targets};
 pub use masking::keep_indices;
-pub use model::{Msn, MsnConfig, Rates, StepReport, Views};
+pub use model::{Msn, MsnConfig, Rates, StepReport, StepTimes, Views};
 pub use schedule::{ScheduleOptions, Schedules};

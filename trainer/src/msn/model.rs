@@ -13,6 +13,7 @@ use dozen_models::vit::{Kernels, VitConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 /// What is trained and against which loss.
 #[derive(Clone, Debug)]
@@ -81,6 +82,17 @@ pub struct StepReport {
     pub last_qkv_norm: f64,
 }
 
+/// Where the time of a step went. A device is waited for at the end of the first two parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepTimes {
+    /// Both networks and the loss.
+    pub forward: Duration,
+    /// Gradients and their norms.
+    pub backward: Duration,
+    /// Clipping, AdamW and the moving average.
+    pub update: Duration,
+}
+
 /// Anchor and target encoders, prototypes, and the optimiser's moments.
 pub struct Msn {
     config: MsnConfig,
@@ -94,6 +106,7 @@ pub struct Msn {
     /// Positions of the first and the last block's qkv weight among the parameters.
     outer_qkv: [usize; 2],
     steps: u64,
+    times: StepTimes,
 }
 
 /// Loss and gradients of one batch.
@@ -102,6 +115,8 @@ pub(super) struct Evaluation {
     pub(super) report: StepReport,
     /// One for each parameter.
     pub(super) gradients: Vec<Tensor>,
+    /// When the report was known.
+    forward_done: Instant,
     target_statistics: Statistics,
     anchor_statistics: Vec<Statistics>,
 }
@@ -161,12 +176,18 @@ impl Msn {
             target,
             outer_qkv,
             steps: 0,
+            times: StepTimes::default(),
         })
     }
 
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Where the time of the last step went.
+    pub fn times(&self) -> StepTimes {
+        self.times
     }
 
     /// Number of patches of a view of `size` pixels.
@@ -178,7 +199,8 @@ impl Msn {
     /// stay. A loss or gradient that is not finite is an error, and then nothing has changed.
     pub fn step(&mut self, views: &Views, keep: &[u32], rates: &Rates) -> Result<StepReport, Error> {
         let step = self.steps + 1;
-        let Evaluation { mut report, gradients, target_statistics, anchor_statistics } =
+        let started = Instant::now();
+        let Evaluation { mut report, gradients, forward_done, target_statistics, anchor_statistics } =
             self.evaluate(views, keep, rates.sharpen)?;
         if !report.loss.is_finite() {
             return Err(Error::NotFinite { what: "loss", step });
@@ -187,6 +209,7 @@ impl Msn {
         if !norms.are_finite() {
             return Err(Error::NotFinite { what: "gradient", step });
         }
+        let backward_done = Instant::now();
         report.gradient_norm = norms.encoder;
         report.clip_factor = norms.clip_factor(self.config.clip_gradient);
         [report.first_qkv_norm, report.last_qkv_norm] = self.outer_qkv.map(|position| norms.each[position]);
@@ -199,6 +222,11 @@ impl Msn {
         self.target.accept(&target_statistics)?;
         anchor_statistics.iter().try_for_each(|statistics| self.anchor.accept(statistics))?;
         self.steps = step;
+        self.times = StepTimes {
+            forward: forward_done - started,
+            backward: backward_done - forward_done,
+            update: backward_done.elapsed(),
+        };
         Ok(report)
     }
 
@@ -223,11 +251,13 @@ impl Msn {
             first_qkv_norm: 0.0,
             last_qkv_norm: 0.0,
         };
+        let forward_done = Instant::now();
         let gradients = loss.total.backward()?;
         let gradients = self.parameters.iter().map(|parameter| parameter.gradient(&gradients));
         Ok(Evaluation {
             report,
             gradients: gradients.collect::<Result<_, _>>()?,
+            forward_done,
             target_statistics,
             anchor_statistics,
         })

@@ -31,8 +31,7 @@ impl Network {
         pixels: &Tensor,
         keep: Option<&[u32]>,
     ) -> Result<(Tensor, Statistics), Error> {
-        let hidden = self.trunk.forward(pixels, keep)?;
-        let cls = self.trunk.final_norm(&hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?;
+        let cls = self.trunk.final_norm(&self.trunk.forward_cls(pixels, keep)?)?;
         Ok(self.head.forward(&cls)?)
     }
 

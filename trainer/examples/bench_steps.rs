@@ -1,0 +1,195 @@
+//! Our side of `cargo xtask bench train`: training steps on demand, timed.
+//!
+//! Writes what the other side needs to take the same steps (`case.json`, `state.safetensors`, `batches.safetensors`) to a
+//! folder, prints a line of JSON, and then answers every line of its input with a line of JSON: `go N` takes N more steps,
+//! `matmul` measures a large matrix product.
+#![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use clap::Parser;
+use dozen_trainer::config::Config;
+use dozen_trainer::data::ImageSet;
+use dozen_trainer::data::order::Batches;
+use dozen_trainer::msn::{Msn, Rates, StepTimes, Views, keep_indices};
+use dozen_trainer::run::{Loader, ViewBatch};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Batches the steps take turns with.
+const BATCHES: usize = 2;
+
+/// Side of the square matrices whose product tells the machine's rate.
+const MATRIX: usize = 2048;
+
+/// Takes training steps on demand.
+#[derive(Parser)]
+struct Arguments {
+    /// The experiment, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Set a key of the configuration. Repeatable.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder for what the other side reads.
+    #[arg(long, value_name = "DIR")]
+    exchange: PathBuf,
+    /// Train on the first CUDA device.
+    #[arg(long)]
+    cuda: bool,
+}
+
+/// The views of one step and the patches its masked views keep.
+struct Batch {
+    views: Views,
+    keep: Vec<u32>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let config = Config::read(&arguments.config, &arguments.overrides)?;
+    let device = if arguments.cuda { Device::new_cuda(0)? } else { Device::Cpu };
+    let mut msn = Msn::new(config.msn(), config.run.seed, DType::F32, &device)?;
+    let rates = Rates {
+        learning_rate: config.optimisation.start_learning_rate,
+        weight_decay: config.optimisation.weight_decay,
+        momentum: config.optimisation.start_momentum,
+        sharpen: config.loss.start_sharpen,
+    };
+    let (batches, data_seconds) = batches(&config, &msn, &arguments.exchange, &device)?;
+    export(&arguments.exchange, &config, &rates, &msn, &batches)?;
+    println!("{}", serde_json::json!({ "config": config, "data_seconds": data_seconds }));
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let answer = match line.split_once(' ') {
+            Some(("go", steps)) => go(&mut msn, &batches, &rates, steps.parse().context("go N")?)?,
+            None if line == "matmul" => serde_json::json!({ "multiply_adds_per_second": matmul(&device)? }),
+            _ => bail!("`{line}` is neither `go N` nor `matmul`"),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+fn go(msn: &mut Msn, batches: &[Batch], rates: &Rates, steps: usize) -> Result<serde_json::Value> {
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    let mut parts = [0.0; 3];
+    let started = Instant::now();
+    for _ in 0..steps {
+        let batch = &batches[msn.steps() as usize % batches.len()];
+        let report = msn.step(&batch.views, &batch.keep, rates)?;
+        losses.push(report.loss);
+        norms.push(report.gradient_norm);
+        let StepTimes { forward, backward, update } = msn.times();
+        for (sum, part) in parts.iter_mut().zip([forward, backward, update]) {
+            *sum += part.as_secs_f64();
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let [forward, backward, update] = parts.map(|sum| sum / steps as f64);
+    Ok(serde_json::json!({
+        "seconds": seconds / steps as f64, "forward": forward, "backward": backward, "update": update,
+        "losses": losses, "gradient_norms": norms,
+    }))
+}
+
+/// Renders the first batches of a run over generated pictures, and the seconds per batch that takes with nothing beside it.
+fn batches(config: &Config, msn: &Msn, folder: &Path, device: &Device) -> Result<(Vec<Batch>, f64)> {
+    const TIMED: usize = 6;
+    let batch_size = config.optimisation.batch_size;
+    let pictures = folder.join("pictures");
+    write_pictures(&pictures, BATCHES * batch_size, config.views.random_size * 5 / 4)?;
+    let set = Arc::new(ImageSet::open(&[pictures], &config.data)?);
+    let order = Batches::new(set.len(), batch_size, config.run.seed).context("too few pictures")?;
+    // The loader works ahead by what its channel holds: count the batches that come after.
+    let loader = Loader::start(set, config, order, 0..BATCHES + TIMED)?;
+    let mut batches = Vec::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(config.run.seed);
+    for _ in 0..BATCHES {
+        let views = views(config, loader.next_batch()?, device)?;
+        let masked_size =
+            if config.views.random_views > 0 { config.views.random_size } else { config.views.focal_size };
+        let keep = keep_indices(msn.patches(masked_size), config.views.patch_drop, &mut rng);
+        batches.push(Batch { views, keep });
+    }
+    let (_, _, started) = (loader.next_batch()?, loader.next_batch()?, Instant::now());
+    for _ in 2..TIMED {
+        loader.next_batch()?;
+    }
+    Ok((batches, started.elapsed().as_secs_f64() / (TIMED - 2) as f64))
+}
+
+fn views(config: &Config, batch: ViewBatch, device: &Device) -> Result<Views> {
+    let tensor = |values: Vec<f32>, size: usize| {
+        let rows = values.len() / (3 * size * size);
+        Tensor::from_vec(values, (rows, 3, size, size), device)
+    };
+    let optional = |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
+    Ok(Views {
+        target: tensor(batch.target, config.views.random_size)?,
+        random: optional(batch.random, config.views.random_size)?,
+        focal: optional(batch.focal, config.views.focal_size)?,
+    })
+}
+
+/// Overlapping waves, different in every picture.
+fn write_pictures(folder: &Path, count: usize, side: usize) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for number in 0..count {
+        let picture = image::RgbImage::from_fn(side as u32, side as u32, |x, y| {
+            let (x, y, number) = (x as f32 / side as f32, y as f32 / side as f32, number as f32);
+            let wave =
+                |pace: f32| 127.5 * (1.0 + (pace * (x + 0.3 * number) + (7.0 - pace) * y * y + number).sin());
+            image::Rgb([9.0, 17.0, 31.0].map(|pace| wave(pace) as u8))
+        });
+        picture.save(folder.join(format!("{number:04}.png")))?;
+    }
+    Ok(())
+}
+
+fn export(folder: &Path, config: &Config, rates: &Rates, msn: &Msn, batches: &[Batch]) -> Result<()> {
+    let Rates { learning_rate, weight_decay, momentum, sharpen } = *rates;
+    let case = serde_json::json!({
+        "config": config, "learning_rate": learning_rate, "weight_decay": weight_decay, "momentum": momentum,
+        "sharpen": sharpen,
+    });
+    std::fs::write(folder.join("case.json"), case.to_string())?;
+    let state: HashMap<String, Tensor> = msn.state().into_iter().collect();
+    candle_core::safetensors::save(&state, folder.join("state.safetensors"))?;
+    let mut tensors = HashMap::new();
+    for (number, Batch { views, keep }) in batches.iter().enumerate() {
+        let keep: Vec<i64> = keep.iter().map(|&index| i64::from(index)).collect();
+        tensors.insert(format!("{number}.keep"), Tensor::new(keep, &Device::Cpu)?);
+        tensors.insert(format!("{number}.target"), views.target.clone());
+        let anchors = [("random", &views.random), ("focal", &views.focal)];
+        for (name, anchor) in anchors.into_iter().filter_map(|(name, anchor)| Some((name, anchor.as_ref()?)))
+        {
+            tensors.insert(format!("{number}.{name}"), anchor.clone());
+        }
+    }
+    candle_core::safetensors::save(&tensors, folder.join("batches.safetensors"))?;
+    Ok(())
+}
+
+/// Multiply-adds per second of a large f32 product, the best of a few.
+fn matmul(device: &Device) -> Result<f64> {
+    let matrix = |pace: f64| -> candle_core::Result<Tensor> {
+        let values: Vec<f32> = (0..MATRIX * MATRIX).map(|n| (pace * n as f64).sin() as f32).collect();
+        Tensor::from_vec(values, (MATRIX, MATRIX), device)
+    };
+    let (left, right) = (matrix(0.37)?, matrix(0.53)?);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let started = Instant::now();
+        let product = left.matmul(&right)?;
+        device.synchronize()?;
+        best = best.min(started.elapsed().as_secs_f64());
+        drop(product);
+    }
+    Ok(MATRIX.pow(3) as f64 / best)
+}
