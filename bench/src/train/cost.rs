@@ -5,14 +5,14 @@ use serde::Deserialize;
 /// The parts of a training configuration that decide what a step computes.
 #[derive(Debug, Deserialize)]
 pub(super) struct Configuration {
-    views: Views,
+    views: ViewPlan,
     model: Model,
     head: Head,
     pub(super) optimisation: Optimisation,
 }
 
 #[derive(Debug, Deserialize)]
-struct Views {
+struct ViewPlan {
     random_views: usize,
     random_size: usize,
     focal_views: usize,
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn vit_small_costs_what_is_known_of_it() {
         let configuration = Configuration {
-            views: Views {
+            views: ViewPlan {
                 random_views: 1,
                 random_size: 224,
                 focal_views: 10,

@@ -96,6 +96,7 @@ impl Vit {
 
     /// The same network keeping only the blocks' inputs for a backward pass, if `recompute` (see
     /// [`BlockOptions::recompute`]).
+    #[must_use]
     pub fn with_recompute(self, recompute: bool) -> Self {
         Self { recompute, ..self }
     }

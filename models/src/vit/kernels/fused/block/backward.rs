@@ -7,7 +7,10 @@
 
 use super::super::linear::{OUTPUTS_PER_TASK, accumulate_weight};
 use super::super::partition::sum_in_order;
-use super::*;
+use super::{
+    Block, Buffer, PARAMETERS, Packed, Scratch, Weights, gelu, layer_norm, split, split_mut, vector,
+};
+use rayon::prelude::*;
 
 /// Rows of x whose gradients are held at a time.
 const ROWS_PER_SEGMENT: usize = 8192;
