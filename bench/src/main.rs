@@ -1,8 +1,9 @@
-//! Benchmarks: ours and its peers in one process on the same inputs, in interleaved rounds, as ratios.
+//! Benchmarks: ours and its peers on the same inputs, in interleaved rounds of one run, as ratios.
 #![expect(clippy::print_stdout, reason = "tables go to standard output")]
 
 mod index;
 mod report;
+mod train;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -18,6 +19,13 @@ struct Arguments {
 enum Bench {
     /// The exact scan beside the HNSW graph, by number of vectors and dimensions.
     Index(Options),
+    /// A training step beside the same step in PyTorch.
+    Train {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: train::Programs,
+    },
 }
 
 #[derive(Args)]
@@ -33,5 +41,6 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
+        Bench::Train { options, programs } => train::run(&options, &programs),
     }
 }

@@ -137,8 +137,8 @@ impl Encoder {
         let mut embeddings = Vec::with_capacity(crops.len());
         for part in crops.chunks(self.images_at_once(kept.len())) {
             let all = kept.len() == self.patch_order.len();
-            let hidden = self.vit.forward(&self.pixels(part)?, if all { None } else { Some(kept) })?;
-            embeddings.extend(self.describe(&hidden)?);
+            let keep = if all { None } else { Some(Keep::Shared(kept)) };
+            embeddings.extend(self.describe(part, keep)?);
         }
         Ok(embeddings)
     }
@@ -154,9 +154,7 @@ impl Encoder {
         let at_once = self.images_at_once(count);
         for (crops, kept) in crops.chunks(at_once).zip(kept.chunks(at_once)) {
             let keep = Tensor::from_vec(kept.concat(), (kept.len(), count), &self.device)?;
-            let options = ForwardOptions { keep: Some(Keep::PerImage(&keep)), branch_scales: None };
-            let hidden = self.vit.forward_with(&self.pixels(crops)?, &options)?;
-            embeddings.extend(self.describe(&hidden)?);
+            embeddings.extend(self.describe(crops, Some(Keep::PerImage(&keep)))?);
         }
         Ok(embeddings)
     }
@@ -195,13 +193,14 @@ impl Encoder {
         (ACTIVATION_BUDGET / (2 * scores + widest)).max(1)
     }
 
-    /// The vectors of a batch, from its hidden states.
-    fn describe(&self, hidden: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
-        let cls = || hidden.narrow(1, 0, 1)?.squeeze(1)?.contiguous();
+    /// The vectors of crops that fit the device at once.
+    fn describe(&self, crops: &[RgbImage], keep: Option<Keep<'_>>) -> Result<Vec<Vec<f32>>, Error> {
+        let (pixels, options) = (self.pixels(crops)?, ForwardOptions { keep, branch_scales: None });
         let (vectors, centre) = match self.feature {
-            Feature::ClsBeforeNorm => (cls()?, true),
-            Feature::ClsAfterNorm => (self.vit.final_norm(&cls()?)?, false),
+            Feature::ClsBeforeNorm => (self.vit.forward_cls(&pixels, &options)?, true),
+            Feature::ClsAfterNorm => (self.vit.final_norm(&self.vit.forward_cls(&pixels, &options)?)?, false),
             Feature::MeanPatches => {
+                let hidden = self.vit.forward_with(&pixels, &options)?;
                 let patches = hidden.narrow(1, 1, hidden.dim(1)? - 1)?;
                 (self.vit.final_norm(&patches.mean(1)?)?, false)
             }

@@ -1,5 +1,7 @@
 //! Running other programs, and the chores that are one program each.
 
+use crate::cuda;
+use crate::python::environment;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,7 +51,26 @@ pub(crate) fn write_openapi() -> Result<()> {
     std::fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Runs `dozen-bench` optimised.
+/// Runs `dozen-bench` optimised, with the programs it compares ready.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    run(cargo().args(["run", "--quiet", "--release", "--package", "dozen-bench", "--"]).args(arguments))
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--package", "dozen-bench", "--"]).args(arguments);
+    if arguments.first().is_some_and(|name| name == "train") {
+        command.env("DOZEN_BENCH_PYTHON", environment()?);
+        let has_gpu = Path::new("/dev/nvidia0").exists();
+        command.env("DOZEN_BENCH_STEPS", bench_steps(has_gpu)?).env("DOZEN_BENCH_CUDA", has_gpu.to_string());
+    }
+    run(&mut command)
+}
+
+/// Builds the trainer's example that takes training steps on demand.
+fn bench_steps(cuda: bool) -> Result<PathBuf> {
+    let example = ["build", "--quiet", "--release", "--package", "dozen-trainer", "--example", "bench_steps"];
+    let target = if cuda {
+        cuda::cargo_with_toolkit(&[&example[..], &["--features", "cuda"]].concat())?
+    } else {
+        run(cargo().args(example))?;
+        root().join("target")
+    };
+    Ok(target.join("release/examples/bench_steps"))
 }

@@ -2,19 +2,27 @@
 
 use crate::commands::{cargo, root, run};
 use anyhow::Result;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Compiles server and trainer with feature `cuda` under target/cuda.
 pub(crate) fn build(release: bool) -> Result<()> {
+    let mut arguments = if release { vec!["build", "--release"] } else { vec!["check"] };
+    arguments.extend(["--package", "dozen", "--package", "dozen-trainer"]);
+    arguments.extend(["--features", "dozen/cuda,dozen-trainer/cuda"]);
+    cargo_with_toolkit(&arguments).map(drop)
+}
+
+/// Runs cargo where it finds the CUDA toolkit; returns its target folder.
+pub(crate) fn cargo_with_toolkit(arguments: &[&str]) -> Result<PathBuf> {
     let target = root().join("target/cuda");
     // The script prints the `export` lines that cudarc, cudaforge and the linker read.
     let with_toolkit =
         "exports=$(bash xtask/cuda-env.sh target/cuda-toolkit) && eval \"$exports\" && exec \"$@\"";
     let mut command = Command::new("bash");
     command.current_dir(root()).args(["-c", with_toolkit, "with-toolkit"]).arg(cargo().get_program());
-    command.args(if release { &["build", "--release"][..] } else { &["check"][..] });
-    command.args(["--locked", "--package", "dozen", "--package", "dozen-trainer"]);
-    run(command.args(["--features", "dozen/cuda,dozen-trainer/cuda", "--target-dir"]).arg(target))
+    run(command.args(arguments).args(["--locked", "--target-dir"]).arg(&target))?;
+    Ok(target)
 }
 
 /// The compile check as part of `cargo xtask test`; a machine without python3 and pip cannot fetch the toolkit.

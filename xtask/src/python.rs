@@ -40,7 +40,7 @@ pub(crate) fn interop() -> Result<()> {
 }
 
 /// The virtual environment's interpreter; made, or remade when the pins change.
-fn environment() -> Result<PathBuf> {
+pub(crate) fn environment() -> Result<PathBuf> {
     let folder = root().join("target/venv");
     let requirements = root().join("xtask/python/requirements.txt");
     let pins =

@@ -1,6 +1,6 @@
 //! Plain candle tensors, differentiable: the truth every other execution is tested against.
 
-use super::kernels::{Affine, BlockParameters, Kernels};
+use super::kernels::{Affine, BlockOptions, BlockParameters, Kernels, Outputs};
 use super::{Family, Parameters, RelativePositions, VitConfig, interpolate, relative};
 use crate::Error;
 use candle_core::Tensor;
@@ -16,6 +16,7 @@ const PROBLEMS_NAMED: usize = 5;
 pub struct Vit {
     config: VitConfig,
     kernels: Kernels,
+    recompute: bool,
     cls_token: Tensor,
     pos_embed: Option<Tensor>,
     patch_embed: Affine,
@@ -109,6 +110,7 @@ impl Vit {
         Ok(Self {
             config: config.clone(),
             kernels,
+            recompute: false,
             cls_token: get("cls_token")?,
             pos_embed: if config.positions.absolute { Some(get("pos_embed")?) } else { None },
             patch_embed: affine("patch_embed.proj")?,
@@ -120,6 +122,13 @@ impl Vit {
                 None
             },
         })
+    }
+
+    /// The same network keeping only the blocks' inputs for a backward pass, if `recompute` (see
+    /// [`BlockOptions::recompute`]).
+    #[must_use]
+    pub fn with_recompute(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The configuration.
@@ -135,16 +144,34 @@ impl Vit {
     /// Pixels `[B, 3, H, W]` to the hidden states after the last block, before the final norm: `[B, 1 + kept, D]`. H and W
     /// may differ from `image_size`; position embeddings are interpolated to ⌊H/P⌋×⌊W/P⌋.
     pub fn forward_with(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Tensor, Error> {
-        let (heads, eps) = (self.config.num_attention_heads, self.config.layer_norm_eps);
+        self.run(pixels, options, Outputs::All)
+    }
+
+    /// The CLS token alone after the last block, before the final norm: `[B, D]`, equal to the first token of
+    /// [`Self::forward_with`]. The last block then computes no other token's output: a network of L blocks costs L − ¾.
+    pub fn forward_cls(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Tensor, Error> {
+        Ok(self.run(pixels, options, Outputs::First)?.squeeze(1)?)
+    }
+
+    fn run(&self, pixels: &Tensor, options: &ForwardOptions<'_>, outputs: Outputs) -> Result<Tensor, Error> {
         let mut hidden = self.embed_patches(pixels, options.keep)?;
         let biases = self.position_biases(pixels, options.keep)?;
         for (index, block) in self.blocks.iter().enumerate() {
             let bias = if biases.len() > 1 { biases.get(index) } else { biases.first() };
             let scales = options.branch_scales.map(|scales| scales.get(index)).transpose()?;
+            let is_last = index + 1 == self.blocks.len();
+            let outputs = if is_last { outputs } else { Outputs::All };
             hidden = if bias.is_none() && scales.is_none() {
-                self.kernels.block(&hidden, block, heads, eps)?
+                let options = BlockOptions {
+                    heads: self.config.num_attention_heads,
+                    eps: self.config.layer_norm_eps,
+                    outputs,
+                    recompute: self.recompute,
+                };
+                self.kernels.block(&hidden, block, &options)?
             } else {
-                self.composed_block(&hidden, block, scales.as_ref(), bias)?
+                let all = self.composed_block(&hidden, block, scales.as_ref(), bias)?;
+                if outputs == Outputs::First { all.narrow(1, 0, 1)?.contiguous()? } else { all }
             };
         }
         Ok(hidden)

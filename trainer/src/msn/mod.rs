@@ -30,6 +30,6 @@ pub use masking::{Mask, MaskRule, contrasting_patches, kept_patches, random_patc
 pub use model::{Msn, MsnConfig};
 pub use schedule::{ScheduleOptions, Schedules};
 pub use size::ParameterCounts;
-pub use step::{Rates, StepReport};
+pub use step::{Rates, StepReport, StepTimes};
 pub use target::{Described, TargetEncoder};
 pub use views::{AnchorGroup, Views};

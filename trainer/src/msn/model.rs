@@ -4,6 +4,7 @@ use super::collective::Ranks;
 use super::loss::LossOptions;
 use super::network::Network;
 use super::optimizer::Parameter;
+use super::step::StepTimes;
 use super::{head, initialise};
 use crate::Error;
 use candle_core::{DType, Device, Tensor, Var};
@@ -32,6 +33,8 @@ pub struct MsnConfig {
     pub clip_gradient: f64,
     /// Execution of the network's operations.
     pub kernels: Kernels,
+    /// Compute activations again in the backward pass instead of keeping them.
+    pub recompute: bool,
 }
 
 /// Anchor and target encoders, prototypes, and the optimiser's moments.
@@ -49,6 +52,7 @@ pub struct Msn {
     /// Positions of the first and the last block's qkv weight among the parameters.
     pub(super) outer_qkv: [usize; 2],
     pub(super) steps: u64,
+    pub(super) times: StepTimes,
 }
 
 impl Msn {
@@ -115,6 +119,7 @@ impl Msn {
             target,
             outer_qkv,
             steps: 0,
+            times: StepTimes::default(),
         })
     }
 
@@ -132,6 +137,11 @@ impl Msn {
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Where the time of the last step went.
+    pub fn times(&self) -> StepTimes {
+        self.times
     }
 
     /// Number of patches of a view of `size` pixels.

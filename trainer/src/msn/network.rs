@@ -33,7 +33,8 @@ impl Network {
     ) -> Result<Self, Error> {
         let head = |head| Head::new(head, parameters, buffers, config.kernels, ranks);
         Ok(Self {
-            trunk: Vit::with_kernels(&config.vit, parameters, config.kernels)?,
+            trunk: Vit::with_kernels(&config.vit, parameters, config.kernels)?
+                .with_recompute(config.recompute),
             heads: (0..config.heads).map(head).collect::<candle_core::Result<_>>()?,
         })
     }
@@ -53,7 +54,7 @@ impl Network {
     }
 
     fn cls(&self, pixels: &Tensor, options: &ForwardOptions<'_>) -> Result<Tensor, Error> {
-        Ok(self.trunk.forward_with(pixels, options)?.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)
+        Ok(self.trunk.forward_cls(pixels, options)?)
     }
 
     fn heads(&self, cls: &Tensor) -> Result<(Vec<Tensor>, Vec<Statistics>), Error> {

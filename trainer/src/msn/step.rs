@@ -11,6 +11,7 @@ use crate::Error;
 use candle_core::{D, DType, Tensor};
 use dozen_models::vit::reference::ForwardOptions;
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 /// Values of the schedules at one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,8 +55,21 @@ pub struct StepReport {
     pub last_qkv_norm: f64,
 }
 
+/// Where the time of a step went. A device is waited for at the end of the first two parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepTimes {
+    /// Both networks and the loss.
+    pub forward: Duration,
+    /// Gradients and their norms.
+    pub backward: Duration,
+    /// Clipping, AdamW and the moving average.
+    pub update: Duration,
+}
+
 /// Loss and gradients of one micro-batch.
 pub(super) struct Evaluation {
+    /// Until the loss was there.
+    forward: Duration,
     /// Loss, agreement, mean-entropy term, entropy, KoLeo term and largest target, as one tensor `[6]`.
     numbers: Tensor,
     distinct_prototypes: usize,
@@ -82,6 +96,7 @@ impl Msn {
     /// A loss or gradient that is not finite is an error, and then nothing has changed.
     pub fn step(&mut self, batches: &[Views], rates: &Rates) -> Result<StepReport, Error> {
         let step = self.steps + 1;
+        let started = Instant::now();
         let mut evaluations = Vec::with_capacity(batches.len());
         let mut gradients: Vec<Tensor> = Vec::new();
         for views in batches {
@@ -103,6 +118,7 @@ impl Msn {
         if !norms.are_finite() {
             return Err(Error::NotFinite { what: "gradient", step });
         }
+        let backward_done = Instant::now();
         report.gradient_norm = norms.encoder;
         report.clip_factor = norms.clip_factor(self.config.clip_gradient);
         [report.first_qkv_norm, report.last_qkv_norm] = self.outer_qkv.map(|position| norms.each[position]);
@@ -117,19 +133,25 @@ impl Msn {
             evaluation.anchor_statistics.iter().try_for_each(|group| self.anchor.accept(group))?;
         }
         self.steps = step;
+        let forward = evaluations.iter().map(|evaluation| evaluation.forward).sum();
+        let backward = (backward_done - started).saturating_sub(forward);
+        self.times = StepTimes { forward, backward, update: backward_done.elapsed() };
         Ok(report)
     }
 
     /// Loss and gradients of one micro-batch; changes nothing.
     pub(super) fn evaluate(&self, views: &Views, rates: &Rates) -> Result<Evaluation, Error> {
+        let started = Instant::now();
         let (targets, target_statistics) = self.targets(views, rates)?;
         let (largest, distinct_prototypes) = winners(&targets)?;
         let Objective { total, parts, spread, anchor_statistics } = self.objective(views, targets, rates)?;
         let numbers = [&total, &parts.agreement, &parts.memax, &parts.entropy, &spread, &largest];
         let numbers = Tensor::stack(&numbers.map(Tensor::detach), 0)?;
+        let forward = started.elapsed();
         let gradients = total.backward()?;
         let gradients = self.parameters.iter().map(|parameter| parameter.gradient(&gradients));
         Ok(Evaluation {
+            forward,
             numbers,
             distinct_prototypes,
             gradients: gradients.collect::<Result<_, _>>()?,

@@ -41,6 +41,7 @@ impl Config {
             },
             clip_gradient: self.optimisation.clip_gradient,
             kernels: Kernels::Fused,
+            recompute: self.optimisation.recompute,
         }
     }
 

@@ -45,6 +45,29 @@ pub struct BlockParameters {
     pub fc2: Affine,
 }
 
+/// How a block runs.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockOptions {
+    /// Attention heads.
+    pub heads: usize,
+    /// Added to the variance by the LayerNorms.
+    pub eps: f64,
+    /// Which tokens' output is wanted.
+    pub outputs: Outputs,
+    /// Keep no activations for the backward pass but compute them again there (gradient checkpointing, arXiv 1604.06174):
+    /// the same gradients bit for bit, less memory, about a third more work. The reference keeps them all the same.
+    pub recompute: bool,
+}
+
+/// The tokens whose output a block computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// All of them.
+    All,
+    /// The first token's (CLS): what the last block of a network that reads nothing else needs.
+    First,
+}
+
 impl Kernels {
     /// Normalises the last dimension of `x` to mean 0 and variance 1 (biased), then scales and shifts it.
     pub fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
@@ -87,17 +110,23 @@ impl Kernels {
     }
 
     /// A whole pre-norm block over `[B, T, D]`: `m = x + projection(attention(qkv(norm1(x))))`, then
-    /// `m + fc2(gelu(fc1(norm2(m))))`.
-    pub fn block(self, x: &Tensor, parameters: &BlockParameters, heads: usize, eps: f64) -> Result<Tensor> {
+    /// `m + fc2(gelu(fc1(norm2(m))))`; `[B, T, D]` or `[B, 1, D]`, as the options say.
+    pub fn block(self, x: &Tensor, parameters: &BlockParameters, options: &BlockOptions) -> Result<Tensor> {
         if self == Self::Fused
-            && let Some(y) = fused::block(x, parameters, heads, eps)?
+            && let Some(y) = fused::block(x, parameters, options)?
         {
             return Ok(y);
         }
         let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = parameters;
+        let BlockOptions { heads, eps, outputs, .. } = *options;
         let normed = self.layer_norm(x, &norm1.weight, &norm1.bias, eps)?;
-        let mixed = self.attention(&self.linear(&normed, &qkv.weight, &qkv.bias)?, heads)?;
-        let middle = (x + self.linear(&mixed, &projection.weight, &projection.bias)?)?;
+        let mut mixed = self.attention(&self.linear(&normed, &qkv.weight, &qkv.bias)?, heads)?;
+        let mut residual = x.clone();
+        if outputs == Outputs::First {
+            // Only the attention looks at other tokens.
+            (mixed, residual) = (mixed.narrow(1, 0, 1)?.contiguous()?, x.narrow(1, 0, 1)?.contiguous()?);
+        }
+        let middle = (residual + self.linear(&mixed, &projection.weight, &projection.bias)?)?;
         let normed = self.layer_norm(&middle, &norm2.weight, &norm2.bias, eps)?;
         let wide = self.gelu(&self.linear(&normed, &fc1.weight, &fc1.bias)?)?;
         middle + self.linear(&wide, &fc2.weight, &fc2.bias)?

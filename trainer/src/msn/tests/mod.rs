@@ -73,6 +73,7 @@ fn tiny() -> MsnConfig {
         loss: loss_options(1.0, false),
         clip_gradient: 3.0,
         kernels: Kernels::Fused,
+        recompute: false,
     }
 }
 

@@ -274,3 +274,33 @@ fn a_step_needs_an_anchor() {
     let views = Views::new(pixels(4, 32, 0.37, DType::F32), None, None, None);
     assert!(views.err().unwrap().to_string().contains("no anchor view"));
 }
+
+/// Resident memory of this process in MiB.
+fn resident() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0 / f64::from(1 << 20)
+}
+
+/// Other tests allocate beside this one, so it looks at a process of its own: itself once more.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_grow_with_the_steps() {
+    const ALONE: &str = "DOZEN_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let name = "msn::tests::step::memory_does_not_grow_with_the_steps";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        assert!(again.args([name, "--exact"]).env(ALONE, "1").status().unwrap().success());
+        return;
+    }
+    let mut msn = Msn::new(tiny(), 3, DType::F32, &DEVICE, &Ranks::alone()).unwrap();
+    let views = [tiny_views(DType::F32)];
+    let mut go = |steps: usize| {
+        for _ in 0..steps {
+            msn.step(&views, &rates()).unwrap();
+        }
+        resident()
+    };
+    let (early, late) = (go(20), go(180));
+    // Keeping one step's gradients would be 15 MiB by now.
+    assert!(late - early < 4.0, "{early} MiB after 20 steps, {late} MiB after 200");
+}

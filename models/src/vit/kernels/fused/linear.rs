@@ -10,6 +10,9 @@ use rayon::prelude::*;
 /// Rows per parallel task: enough for the product to outweigh its packing of W.
 const ROWS_PER_TASK: usize = 512;
 
+/// Rows of a weight's gradient per parallel task: enough for the product to outweigh its packing of x.
+pub(super) const OUTPUTS_PER_TASK: usize = 128;
+
 /// `x`, `weight`, `bias` to `y`.
 pub(super) struct Linear {
     /// Whether x depends on a variable; pixels do not, and their gradient would cost as much as the forward pass.
@@ -87,33 +90,30 @@ fn input_gradient(y_gradient: &[f32], weight: &[f32], width: usize, out: usize) 
 
 /// dW = dyᵀ·x and db = Σ dy.
 fn parameter_gradients(y_gradient: &[f32], x: &[f32], width: usize, out: usize) -> (Vec<f32>, Vec<f32>) {
-    let tasks = (x.len() / width).div_ceil(ROWS_PER_TASK);
-    let rows = ROWS_PER_TASK * chunks_per_group(tasks, (width + 1) * out);
-    let partial_sums = y_gradient
-        .par_chunks(rows * out)
-        .zip(x.par_chunks(rows * width))
-        .map(|(y_gradient, x)| {
-            let mut sums = vec![0.0; (width + 1) * out];
-            let (weight_gradient, bias_gradient) = sums.split_at_mut(width * out);
-            accumulate_parameters(weight_gradient, bias_gradient, y_gradient, x);
-            sums
-        })
-        .collect();
-    let mut weight_gradient = sum_in_order(partial_sums);
-    let bias_gradient = weight_gradient.split_off(width * out);
-    (weight_gradient, bias_gradient)
+    let mut weight_gradient = vec![0.0; out * width];
+    weight_gradient.par_chunks_mut(OUTPUTS_PER_TASK * width).enumerate().for_each(|(task, gradient)| {
+        accumulate_weight(gradient, y_gradient, x, task * OUTPUTS_PER_TASK, [out, width]);
+    });
+    let rows = ROWS_PER_TASK * chunks_per_group(y_gradient.len().div_ceil(ROWS_PER_TASK * out), out);
+    let partial_sums = y_gradient.par_chunks(rows * out).map(|y_gradient| {
+        let mut sums = vec![0.0; out];
+        vector::add_row_sums(&mut sums, y_gradient);
+        sums
+    });
+    (weight_gradient, sum_in_order(partial_sums.collect()))
 }
 
-/// Adds dyᵀ·x to the weight's gradient and Σ dy to the bias's.
-pub(super) fn accumulate_parameters(
-    weight_gradient: &mut [f32],
-    bias_gradient: &mut [f32],
+/// Adds to some rows of dW, from `first_output` on, those of dyᵀ·x; W is `[out, width]`.
+///
+/// Sharing out the rows of dW, not those of dy and x, leaves no partial sums to clear and to add.
+pub(super) fn accumulate_weight(
+    gradient: &mut [f32],
     y_gradient: &[f32],
     x: &[f32],
+    first_output: usize,
+    [out, width]: [usize; 2],
 ) {
-    let out = bias_gradient.len();
-    let width = weight_gradient.len() / out;
-    let y_gradient_matrix = Matrix::packed(y_gradient, out).transposed();
-    multiply_add(MatrixMut::packed(weight_gradient, width), y_gradient_matrix, Matrix::packed(x, width));
-    vector::add_row_sums(bias_gradient, y_gradient);
+    let (rows, outputs) = (x.len() / width, gradient.len() / width);
+    let y_gradient = Matrix::strided(&y_gradient[first_output..], rows, outputs, out);
+    multiply_add(MatrixMut::packed(gradient, width), y_gradient.transposed(), Matrix::packed(x, width));
 }

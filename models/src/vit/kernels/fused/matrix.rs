@@ -111,15 +111,3 @@ fn product(destination: MatrixMut, accumulate: bool, scale: f32, left: Matrix, r
         );
     }
 }
-
-/// The packed transpose of a row-major matrix with `columns` columns.
-pub(super) fn transpose(matrix: &[f32], columns: usize) -> Vec<f32> {
-    let rows = matrix.len() / columns;
-    let mut transposed = vec![0.0; matrix.len()];
-    for (row, values) in matrix.chunks_exact(columns).enumerate() {
-        for (column, &value) in values.iter().enumerate() {
-            transposed[column * rows + row] = value;
-        }
-    }
-    transposed
-}

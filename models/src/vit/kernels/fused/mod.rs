@@ -9,17 +9,19 @@
 
 mod attention;
 mod block;
+mod buffers;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod matrix;
+mod packed;
 mod partition;
 mod storage;
 #[cfg(test)]
 mod tests;
 mod vector;
 
-use super::BlockParameters;
+use super::{BlockOptions, BlockParameters, Outputs};
 use block::PARAMETERS;
 use candle_core::{Result, Tensor};
 use std::sync::OnceLock;
@@ -59,7 +61,7 @@ pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Option<Tensor>> {
     if !supported(&[qkv]) || packed % (3 * heads) != 0 {
         return Ok(None);
     }
-    let operation = attention::Attention { tokens, width: packed / 3, heads };
+    let operation = attention::Attention { tokens, queries: tokens, width: packed / 3, heads };
     qkv.contiguous()?.apply_op1(operation).map(Some)
 }
 
@@ -67,13 +69,17 @@ pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Option<Tensor>> {
 pub(super) fn block(
     x: &Tensor,
     parameters: &BlockParameters,
-    heads: usize,
-    eps: f64,
+    options: &BlockOptions,
 ) -> Result<Option<Tensor>> {
     let BlockParameters { norm1, qkv, projection, norm2, fc1, fc2 } = parameters;
     let parameters = [norm1, qkv, projection, norm2, fc1, fc2].map(|affine| [&affine.weight, &affine.bias]);
     let parameters = parameters.as_flattened();
     let (_, tokens, width) = x.dims3()?;
+    let BlockOptions { heads, eps, outputs, recompute } = *options;
+    let queries = match outputs {
+        Outputs::All => tokens,
+        Outputs::First => 1,
+    };
     let hidden = fc1.bias.elem_count();
     let shapes: [&[usize]; PARAMETERS] = [
         &[width],
@@ -97,10 +103,10 @@ pub(super) fn block(
     let flat: Vec<_> = parameters.iter().map(|tensor| tensor.flatten_all()).collect::<Result<_>>()?;
     let flat = Tensor::cat(&flat, 0)?;
     let operation = block::Block {
-        attention: attention::Attention { tokens, width, heads },
+        attention: attention::Attention { tokens, queries, width, heads },
         hidden,
         eps: eps as f32,
-        keep_activations: x.track_op() || flat.track_op(),
+        keep_activations: !recompute && (x.track_op() || flat.track_op()),
         kept: OnceLock::new(),
     };
     x.contiguous()?.apply_op2(&flat, operation).map(Some)

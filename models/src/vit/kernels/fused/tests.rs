@@ -1,6 +1,7 @@
 //! Every fused operation against its composition from candle's own: values, all gradients, and repeatability.
 
-use crate::vit::kernels::{Affine, BlockParameters, reference};
+use crate::vit::kernels::{Affine, BlockOptions, BlockParameters, Outputs, reference};
+use crate::vit::reference::ForwardOptions;
 use crate::vit::reference::Vit;
 use crate::vit::{Family, Kernels, Positions, VitConfig};
 use candle_core::{Device, Result, Tensor, Var};
@@ -174,14 +175,18 @@ fn parameters(tensors: &[Tensor]) -> BlockParameters {
     }
 }
 
-fn fused_block(v: &[Var], heads: usize) -> Result<Tensor> {
-    let tensors: Vec<Tensor> = v.iter().map(|variable| variable.as_tensor().clone()).collect();
-    Ok(super::block(&tensors[0], &parameters(&tensors[1..]), heads, 1e-6)?.unwrap())
+fn options(heads: usize) -> BlockOptions {
+    BlockOptions { heads, eps: 1e-6, outputs: Outputs::All, recompute: false }
 }
 
-fn reference_block(v: &[Var], heads: usize) -> Result<Tensor> {
+fn fused_block(v: &[Var], options: &BlockOptions) -> Result<Tensor> {
     let tensors: Vec<Tensor> = v.iter().map(|variable| variable.as_tensor().clone()).collect();
-    Kernels::Reference.block(&tensors[0], &parameters(&tensors[1..]), heads, 1e-6)
+    Ok(super::block(&tensors[0], &parameters(&tensors[1..]), options)?.unwrap())
+}
+
+fn reference_block(v: &[Var], options: &BlockOptions) -> Result<Tensor> {
+    let tensors: Vec<Tensor> = v.iter().map(|variable| variable.as_tensor().clone()).collect();
+    Kernels::Reference.block(&tensors[0], &parameters(&tensors[1..]), options)
 }
 
 #[test]
@@ -193,21 +198,54 @@ fn block_agrees() {
         (7, 65, 128, 512, 4),
         (2, 200, 32, 64, 1),
     ] {
-        assert_agree(
-            &format!("block of {images} images, {tokens} tokens, width {width}, {heads} heads"),
-            &block_variables(images, tokens, width, hidden),
-            &|v| fused_block(v, heads),
-            &|v| reference_block(v, heads),
-        );
+        for outputs in [Outputs::All, Outputs::First] {
+            let options = BlockOptions { outputs, ..options(heads) };
+            assert_agree(
+                &format!("block of {images} images, {tokens} tokens, width {width}, {options:?}"),
+                &block_variables(images, tokens, width, hidden),
+                &|v| fused_block(v, &options),
+                &|v| reference_block(v, &options),
+            );
+        }
+    }
+}
+
+#[test]
+fn the_first_output_alone_is_the_first_of_all() {
+    let variables = block_variables(3, 17, 32, 128);
+    let values = |outputs| fused_block(&variables, &BlockOptions { outputs, ..options(4) }).unwrap();
+    let (first, all) = (values(Outputs::First), values(Outputs::All).narrow(1, 0, 1).unwrap());
+    assert_eq!(first.dims(), [3, 1, 32]);
+    let difference = (first - all).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(difference < 1e-5, "{difference}");
+}
+
+/// More rows than a segment of the backward pass holds.
+#[test]
+fn segments_of_the_backward_pass_add_up() {
+    let variables = block_variables(530, 17, 8, 16);
+    assert_agree("block", &variables, &|v| fused_block(v, &options(2)), &|v| reference_block(v, &options(2)));
+}
+
+#[test]
+fn recomputing_changes_no_bit() {
+    for outputs in [Outputs::All, Outputs::First] {
+        let variables = block_variables(30, 17, 32, 128);
+        let run = |recompute| {
+            let options = BlockOptions { outputs, recompute, ..options(4) };
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            evaluate(&variables, &|v| fused_block(v, &options)).into_iter().map(bits).collect::<Vec<_>>()
+        };
+        assert!(run(false) == run(true), "{outputs:?}");
     }
 }
 
 #[test]
 fn block_without_variables_gives_the_same_values() {
     let variables = block_variables(9, 17, 32, 128);
-    let tracked = fused_block(&variables, 4).unwrap();
+    let tracked = fused_block(&variables, &options(4)).unwrap();
     let frozen: Vec<Tensor> = variables.iter().map(Var::as_detached_tensor).collect();
-    let frozen = super::block(&frozen[0], &parameters(&frozen[1..]), 4, 1e-6).unwrap().unwrap();
+    let frozen = super::block(&frozen[0], &parameters(&frozen[1..]), &options(4)).unwrap().unwrap();
     assert!(!frozen.track_op());
     assert_eq!(
         tracked.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
@@ -225,7 +263,7 @@ fn bits_do_not_depend_on_the_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             [
-                evaluate(&block, &|v| fused_block(v, 4)),
+                evaluate(&block, &|v| fused_block(v, &options(4))),
                 evaluate(&rows, &|v| Ok(super::linear(&v[0], &v[1], &v[2])?.unwrap())),
                 evaluate(&norm, &|v| Ok(super::layer_norm(&v[0], &v[1], &v[2], 1e-6)?.unwrap())),
                 evaluate(&qkv, &|v| Ok(super::attention(&v[0], 4)?.unwrap())),
@@ -287,11 +325,22 @@ fn vit_agrees() {
         let vit = Vit::with_kernels(&config, &parameters, kernels).unwrap();
         Ok(vit.final_norm(&vit.forward(&pixels, keep).unwrap()).unwrap())
     };
+    let cls = |v: &[Var]| {
+        let parameters: HashMap<String, Tensor> = shapes
+            .iter()
+            .zip(v)
+            .map(|((name, _), variable)| (name.clone(), variable.as_tensor().clone()))
+            .collect();
+        let vit = Vit::with_kernels(&config, &parameters, Kernels::Fused).unwrap().with_recompute(true);
+        Ok(vit.final_norm(&vit.forward_cls(&pixels, &ForwardOptions::default()).unwrap()).unwrap())
+    };
     for keep in [None, Some(&[0, 3, 4, 9, 15][..])] {
         assert_agree("vit", &variables, &|v| run(Kernels::Fused, keep, v), &|v| {
             run(Kernels::Reference, keep, v)
         });
     }
+    let first = |hidden: Tensor| hidden.narrow(1, 0, 1)?.squeeze(1);
+    assert_agree("vit's CLS", &variables, &cls, &|v| first(run(Kernels::Reference, None, v)?));
 }
 
 #[test]
@@ -303,5 +352,5 @@ fn shapes_that_do_not_fit_are_errors() {
     assert!(Kernels::Fused.attention(&qkv, 3).is_err());
     let variables = block_variables(2, 3, 16, 20);
     let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
-    assert!(Kernels::Fused.block(&tensors[0], &parameters(&tensors[1..]), 3, 1e-6).is_err());
+    assert!(Kernels::Fused.block(&tensors[0], &parameters(&tensors[1..]), &options(3)).is_err());
 }

@@ -1,0 +1,185 @@
+//! Our side of `cargo xtask bench train`: training steps on demand, timed.
+//!
+//! Writes what the other side needs to take the same steps (`case.json`, `state.safetensors`, `batches.safetensors`) to a
+//! folder, prints a line of JSON, and then answers every line of its input with a line of JSON: `go N` takes N more steps,
+//! `matmul` measures a large matrix product.
+#![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use clap::Parser;
+use dozen_trainer::config::Config;
+use dozen_trainer::data::ImageSet;
+use dozen_trainer::data::order::Batches;
+use dozen_trainer::msn::{Mask, Msn, Ranks, Rates, StepTimes, Views};
+use dozen_trainer::run::{Loader, Shard, ViewBatch};
+use std::collections::HashMap;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Batches the steps take turns with.
+const BATCHES: usize = 2;
+
+/// Side of the square matrices whose product tells the machine's rate.
+const MATRIX: usize = 2048;
+
+/// Takes training steps on demand.
+#[derive(Parser)]
+struct Arguments {
+    /// The experiment, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Set a key of the configuration. Repeatable.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder for what the other side reads.
+    #[arg(long, value_name = "DIR")]
+    exchange: PathBuf,
+    /// Train on the first CUDA device.
+    #[arg(long)]
+    cuda: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let config = Config::read(&arguments.config, &arguments.overrides)?;
+    let device = if arguments.cuda { Device::new_cuda(0)? } else { Device::Cpu };
+    let mut msn = Msn::new(config.msn(), config.run.seed, DType::F32, &device, &Ranks::alone())?;
+    let rates = Rates {
+        learning_rate: config.optimisation.start_learning_rate,
+        weight_decay: config.optimisation.weight_decay,
+        momentum: config.optimisation.start_momentum,
+        sharpen: config.loss.start_sharpen,
+        ensemble_temperature: config.loss.start_ensemble_temperature,
+    };
+    let (batches, data_seconds) = batches(&config, &arguments.exchange, &device)?;
+    export(&arguments.exchange, &config, &rates, &msn, &batches)?;
+    println!("{}", serde_json::json!({ "config": config, "data_seconds": data_seconds }));
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let answer = match line.split_once(' ') {
+            Some(("go", steps)) => go(&mut msn, &batches, &rates, steps.parse().context("go N")?)?,
+            None if line == "matmul" => serde_json::json!({ "multiply_adds_per_second": matmul(&device)? }),
+            _ => bail!("`{line}` is neither `go N` nor `matmul`"),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+fn go(msn: &mut Msn, batches: &[Views], rates: &Rates, steps: usize) -> Result<serde_json::Value> {
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    let mut parts = [0.0; 3];
+    let started = Instant::now();
+    for _ in 0..steps {
+        let batch = msn.steps() as usize % batches.len();
+        let report = msn.step(&batches[batch..=batch], rates)?;
+        losses.push(report.loss);
+        norms.push(report.gradient_norm);
+        let StepTimes { forward, backward, update } = msn.times();
+        for (sum, part) in parts.iter_mut().zip([forward, backward, update]) {
+            *sum += part.as_secs_f64();
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let [forward, backward, update] = parts.map(|sum| sum / steps as f64);
+    Ok(serde_json::json!({
+        "seconds": seconds / steps as f64, "forward": forward, "backward": backward, "update": update,
+        "losses": losses, "gradient_norms": norms,
+    }))
+}
+
+/// Renders the first batches of a run over generated pictures, and the seconds per batch that takes with nothing beside it.
+fn batches(config: &Config, folder: &Path, device: &Device) -> Result<(Vec<Views>, f64)> {
+    const TIMED: usize = 6;
+    let batch_size = config.optimisation.batch_size;
+    let pictures = folder.join("pictures");
+    write_pictures(&pictures, BATCHES * batch_size, config.views.random_size * 5 / 4)?;
+    let set = Arc::new(ImageSet::open(&[pictures], &config.data)?);
+    let order = Batches::new(set.len(), batch_size, config.run.seed).context("too few pictures")?;
+    // The loader works ahead by what its channel holds: count the batches that come after.
+    let loader = Loader::start(set, config, order, Shard { rank: 0, count: 1 }, 0..BATCHES + TIMED)?;
+    let mut batches = Vec::new();
+    for _ in 0..BATCHES {
+        batches.push(views(config, loader.next_batch()?, device)?);
+    }
+    let (_, _, started) = (loader.next_batch()?, loader.next_batch()?, Instant::now());
+    for _ in 2..TIMED {
+        loader.next_batch()?;
+    }
+    Ok((batches, started.elapsed().as_secs_f64() / (TIMED - 2) as f64))
+}
+
+fn views(config: &Config, batch: ViewBatch, device: &Device) -> Result<Views> {
+    let tensor = |values: Vec<f32>, size: usize| {
+        let rows = values.len() / (3 * size * size);
+        Tensor::from_vec(values, (rows, 3, size, size), device)
+    };
+    let optional = |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
+    Ok(Views::new(
+        tensor(batch.target, config.views.random_size)?,
+        optional(batch.random, config.views.random_size)?,
+        optional(batch.focal, config.views.focal_size)?,
+        batch.mask,
+    )?)
+}
+
+/// Overlapping waves, different in every picture.
+fn write_pictures(folder: &Path, count: usize, side: usize) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for number in 0..count {
+        let picture = image::RgbImage::from_fn(side as u32, side as u32, |x, y| {
+            let (x, y, number) = (x as f32 / side as f32, y as f32 / side as f32, number as f32);
+            let wave =
+                |pace: f32| 127.5 * (1.0 + (pace * (x + 0.3 * number) + (7.0 - pace) * y * y + number).sin());
+            image::Rgb([9.0, 17.0, 31.0].map(|pace| wave(pace) as u8))
+        });
+        picture.save(folder.join(format!("{number:04}.png")))?;
+    }
+    Ok(())
+}
+
+fn export(folder: &Path, config: &Config, rates: &Rates, msn: &Msn, batches: &[Views]) -> Result<()> {
+    let Rates { learning_rate, weight_decay, momentum, sharpen, .. } = *rates;
+    let case = serde_json::json!({
+        "config": config, "learning_rate": learning_rate, "weight_decay": weight_decay, "momentum": momentum,
+        "sharpen": sharpen,
+    });
+    std::fs::write(folder.join("case.json"), case.to_string())?;
+    let state: HashMap<String, Tensor> = msn.state().into_iter().collect();
+    candle_core::safetensors::save(&state, folder.join("state.safetensors"))?;
+    let mut tensors = HashMap::new();
+    for (number, views) in batches.iter().enumerate() {
+        tensors.insert(format!("{number}.target"), views.target.clone());
+        let names = if config.views.random_views > 0 { ["random", "focal"] } else { ["focal", ""] };
+        for (name, group) in names.into_iter().zip(&views.anchors) {
+            tensors.insert(format!("{number}.{name}"), group.pixels.clone());
+            if let Some(Mask::Shared(keep)) = &group.mask {
+                let keep: Vec<i64> = keep.iter().map(|&index| i64::from(index)).collect();
+                tensors.insert(format!("{number}.keep"), Tensor::new(keep, &Device::Cpu)?);
+            }
+        }
+    }
+    candle_core::safetensors::save(&tensors, folder.join("batches.safetensors"))?;
+    Ok(())
+}
+
+/// Multiply-adds per second of a large f32 product, the best of a few.
+fn matmul(device: &Device) -> Result<f64> {
+    let matrix = |pace: f64| -> candle_core::Result<Tensor> {
+        let values: Vec<f32> = (0..MATRIX * MATRIX).map(|n| (pace * n as f64).sin() as f32).collect();
+        Tensor::from_vec(values, (MATRIX, MATRIX), device)
+    };
+    let (left, right) = (matrix(0.37)?, matrix(0.53)?);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let started = Instant::now();
+        let product = left.matmul(&right)?;
+        device.synchronize()?;
+        best = best.min(started.elapsed().as_secs_f64());
+        drop(product);
+    }
+    Ok(MATRIX.pow(3) as f64 / best)
+}
