@@ -85,6 +85,41 @@ fn a_resumed_run_ends_bit_for_bit_where_an_uninterrupted_one_does() {
     }
 }
 
+/// Everything that can be turned on, and everything random, at once: none may depend on where a run was interrupted.
+#[test]
+fn so_does_a_run_with_every_switch_on() {
+    let root = tempfile::tempdir().unwrap();
+    for masks in ["image", "content"] {
+        let masks = format!("views.masks=\"{masks}\"");
+        let switches = [
+            &masks[..],
+            "model.drop_path=0.3",
+            "head.count=2",
+            "loss.koleo_weight=0.1",
+            "loss.prior_exponent=0.25",
+            "loss.start_sharpen=0.5",
+            "loss.temperature_epochs=1.5",
+            "optimisation.batch_size=4",
+            "optimisation.accumulate=2",
+            "optimisation.recompute=true",
+        ];
+        let config = micro::config(&switches);
+        let pictures = root.path().join("pictures");
+        let set = micro::pictures(&pictures, &config);
+        let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
+        for out in [&whole, &parts] {
+            let _ = std::fs::remove_dir_all(out);
+        }
+        assert_eq!(train(&config, &set, &whole, Start::Fresh, None).unwrap(), Outcome::Finished);
+        assert_eq!(train(&config, &set, &parts, Start::Fresh, Some(4)).unwrap(), Outcome::Stopped);
+        assert_eq!(train(&config, &set, &parts, Start::Resume, None).unwrap(), Outcome::Finished);
+        for (ours, theirs) in tensors(&whole).iter().zip(&tensors(&parts)) {
+            assert!(ours == theirs, "{masks}: {} differs from {}", ours.0, theirs.0);
+        }
+        assert!(log(&whole).iter().all(|record| record.koleo.is_finite() && record.loss.is_finite()));
+    }
+}
+
 #[test]
 fn a_run_is_protected_from_other_settings_and_fresh_starts() {
     let root = tempfile::tempdir().unwrap();
