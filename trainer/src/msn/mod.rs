@@ -26,6 +26,7 @@ pub(crate) use drop_path::branch_scales;
 pub use loss::{HeadOutputs, Loss, LossOptions, loss, targets};
 pub use masking::{Mask, MaskRule, contrasting_patches, kept_patches, random_patches};
 pub use model::{Msn, MsnConfig};
+pub use network::Precision;
 pub use schedule::{ScheduleOptions, Schedules};
-pub use step::{Rates, StepReport};
+pub use step::{PendingReport, Rates, StepReport};
 pub use views::{AnchorGroup, Views};

@@ -2,8 +2,8 @@
 
 use super::collective::Ranks;
 use super::loss::LossOptions;
-use super::network::Network;
-use super::optimizer::Parameter;
+use super::network::{Network, Precision};
+use super::optimizer::{Optimizer, Parameter};
 use super::{head, initialise};
 use crate::Error;
 use candle_core::{DType, Device, Tensor, Var};
@@ -32,6 +32,8 @@ pub struct MsnConfig {
     pub clip_gradient: f64,
     /// Execution of the network's operations.
     pub kernels: Kernels,
+    /// Type of the trunk's activations on a CUDA device.
+    pub precision: Precision,
 }
 
 /// Anchor and target encoders, prototypes, and the optimiser's moments.
@@ -48,6 +50,7 @@ pub struct Msn {
     pub(super) target: Network,
     /// Positions of the first and the last block's qkv weight among the parameters.
     pub(super) outer_qkv: [usize; 2],
+    pub(super) optimizer: Optimizer,
     pub(super) steps: u64,
 }
 
@@ -103,6 +106,7 @@ impl Msn {
             prototypes.push(value.as_tensor().clone());
             parameters.push(Parameter::of_prototypes(head, value)?);
         }
+        let optimizer = Optimizer::new(config.clip_gradient);
         Ok(Self {
             config,
             ranks: ranks.clone(),
@@ -114,6 +118,7 @@ impl Msn {
             anchor,
             target,
             outer_qkv,
+            optimizer,
             steps: 0,
         })
     }

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped};
-use crate::msn::{Msn, Ranks, Rates, StepReport, Views, branch_scales};
+use crate::msn::{Msn, PendingReport, Ranks, Rates, StepReport, Views, branch_scales};
 use candle_core::{DType, Device, Tensor};
 use dozen_models::vit::Parameters;
 use std::path::{Path, PathBuf};
@@ -112,14 +112,15 @@ pub fn pretrain(
         let batches = batches.collect::<Result<Vec<_>, _>>()?;
         window.waited += waiting.elapsed();
         let (report, rates) = run.step(batches)?;
-        window.add(&report);
+        window.pending.push(report);
         observe(Event::Stepped { step: run.step });
         for skipped in loader.take_unreadable() {
             observe(Event::Unreadable(&skipped));
         }
         let at_log_line = run.step.is_multiple_of(config.run.log_steps) || run.step == steps;
         if at_log_line {
-            let record = window.record(&report, &rates, run.step, order.steps_per_epoch(), images_per_step);
+            let reports = window.read()?;
+            let record = window.record(&reports, &rates, run.step, order.steps_per_epoch(), images_per_step);
             if let Some(log) = &mut run.log {
                 log.write(&record)?;
             }
@@ -127,6 +128,8 @@ pub fn pretrain(
             window = Window::new();
         }
         if saved.0.elapsed().as_secs_f64() >= 60.0 * config.run.checkpoint_minutes {
+            // What is not finite must end the run before it is saved.
+            window.read()?;
             run.save()?;
             saved = (Instant::now(), run.step);
             observe(Event::Saved { step: run.step });
@@ -144,6 +147,7 @@ pub fn pretrain(
         }
     }
     if saved.1 < run.step {
+        window.read()?;
         run.save()?;
         observe(Event::Saved { step: run.step });
     }
@@ -198,11 +202,11 @@ impl<'a> Run<'a> {
         Ok(Self { config, out, device, images, steps_per_epoch, schedules, ranks, msn, log, step })
     }
 
-    fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(StepReport, Rates), Error> {
+    fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(PendingReport, Rates), Error> {
         let views = batches.into_iter().enumerate().map(|(micro, batch)| self.views(batch, micro));
         let views = views.collect::<Result<Vec<_>, _>>()?;
         let rates = self.schedules.at(self.step + 1);
-        let report = self.msn.step(&views, &rates)?;
+        let report = self.msn.take_step(&views, &rates)?;
         self.step += 1;
         Ok((report, rates))
     }
@@ -270,48 +274,52 @@ fn prepare_folder(out: &Path, start: Start) -> Result<(), Error> {
 struct Window {
     started: Instant,
     waited: Duration,
-    steps: usize,
-    /// Sums of loss, agreement, mean-entropy term and entropy.
-    sums: [f64; 4],
+    /// Reports of its steps that have not been read.
+    pending: Vec<PendingReport>,
+    /// Reports of its steps before them.
+    reports: Vec<StepReport>,
 }
 
 impl Window {
     fn new() -> Self {
-        Self { started: Instant::now(), waited: Duration::ZERO, steps: 0, sums: [0.0; 4] }
+        Self { started: Instant::now(), waited: Duration::ZERO, pending: Vec::new(), reports: Vec::new() }
     }
 
-    fn add(&mut self, report: &StepReport) {
-        self.steps += 1;
-        let values = [report.loss, report.agreement, report.memax, report.entropy];
-        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    /// The reports of all its steps; waits for the last.
+    fn read(&mut self) -> Result<Vec<StepReport>, Error> {
+        self.reports.extend(PendingReport::read_all(&std::mem::take(&mut self.pending))?);
+        Ok(self.reports.clone())
     }
 
     fn record(
         &self,
-        last: &StepReport,
+        reports: &[StepReport],
         rates: &Rates,
         step: usize,
         steps_per_epoch: usize,
         images_per_step: usize,
     ) -> LogRecord {
         let seconds = self.started.elapsed().as_secs_f64();
-        let [loss, msn, me_max, entropy] = self.sums.map(|sum| sum / self.steps as f64);
+        let mean =
+            |part: fn(&StepReport) -> f64| reports.iter().map(part).sum::<f64>() / reports.len() as f64;
+        let last = reports.last();
+        let of_last = |part: fn(&StepReport) -> f64| last.map_or(f64::NAN, part);
         LogRecord {
             step,
             epoch: step as f64 / steps_per_epoch as f64,
             learning_rate: rates.learning_rate,
             weight_decay: rates.weight_decay,
             momentum: rates.momentum,
-            loss,
-            msn,
-            me_max,
-            entropy,
-            distinct_prototypes: last.distinct_prototypes,
-            max_target: last.max_target,
-            gradient_norm: last.gradient_norm,
-            first_qkv_gradient_norm: last.first_qkv_norm,
-            last_qkv_gradient_norm: last.last_qkv_norm,
-            images_per_second: (self.steps * images_per_step) as f64 / seconds,
+            loss: mean(|one| one.loss),
+            msn: mean(|one| one.agreement),
+            me_max: mean(|one| one.memax),
+            entropy: mean(|one| one.entropy),
+            distinct_prototypes: last.map_or(0, |one| one.distinct_prototypes),
+            max_target: of_last(|one| one.max_target),
+            gradient_norm: of_last(|one| one.gradient_norm),
+            first_qkv_gradient_norm: of_last(|one| one.first_qkv_norm),
+            last_qkv_gradient_norm: of_last(|one| one.last_qkv_norm),
+            images_per_second: (reports.len() * images_per_step) as f64 / seconds,
             data_wait: self.waited.as_secs_f64() / seconds,
         }
     }
