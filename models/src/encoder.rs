@@ -10,7 +10,7 @@ pub use files::ModelFiles;
 use crate::Error;
 use crate::checkpoint::{Feature, ModelConfig, load_safetensors};
 use crate::image::{Preprocessor, RgbImage};
-use crate::vit::reference::{ForwardOptions, Keep};
+use crate::vit::reference::{ForwardOptions, Keep, check_keep};
 use crate::vit::{Kernels, Vit};
 use candle_core::{Device, Tensor};
 
@@ -150,6 +150,7 @@ impl Encoder {
         if kept.len() != crops.len() || kept.iter().any(|list| list.len() != count) {
             return Err(Error::Input("every crop needs a list of patches, all lists of one length".into()));
         }
+        kept.iter().try_for_each(|list| check_keep(list, self.patch_order.len()))?;
         let mut embeddings = Vec::with_capacity(crops.len());
         let at_once = self.images_at_once(count);
         for (crops, kept) in crops.chunks(at_once).zip(kept.chunks(at_once)) {

@@ -41,7 +41,8 @@ pub struct ForwardOptions<'a> {
 pub enum Keep<'a> {
     /// The same for every image of the batch.
     Shared(&'a [u32]),
-    /// `[B, kept]` of type u32, a row for each image.
+    /// `[B, kept]` of type u32, a row for each image. Rows are not looked at, which would wait for the device: they must be
+    /// as [`check_keep`] wants them.
     PerImage(&'a Tensor),
 }
 
@@ -253,9 +254,6 @@ impl Vit {
             }
             Some(Keep::PerImage(keep)) => {
                 let kept = keep.dim(1)?;
-                for row in keep.to_vec2::<u32>()? {
-                    check_keep(&row, rows * columns)?;
-                }
                 let of_each = |positions: Tensor| {
                     positions.index_select(&keep.flatten_all()?, 0)?.reshape((batch, kept, width))
                 };
@@ -351,7 +349,8 @@ fn check_shapes(config: &VitConfig, parameters: &Parameters) -> Result<(), Error
     Err(Error::Checkpoint(format!("{}{rest}", problems.join("; "))))
 }
 
-fn check_keep(keep: &[u32], patches: usize) -> Result<(), Error> {
+/// Refuses lists of patches that are empty, name one twice, or one that is not there.
+pub fn check_keep(keep: &[u32], patches: usize) -> Result<(), Error> {
     let mut seen = vec![false; patches];
     for &index in keep {
         match seen.get_mut(index as usize) {

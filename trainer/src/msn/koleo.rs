@@ -1,8 +1,8 @@
 //! The Kozachenko–Leonenko regulariser (arXiv 1806.03198; its use for features: DINOv2, arXiv 2304.07193): the features of
 //! a batch repel their nearest neighbours and so spread over the sphere.
 
-use super::loss::unit_rows;
 use candle_core::{D, Result, Tensor};
+use dozen_models::vit::kernels::unit_rows;
 
 /// Added to differences before a distance is taken, so that its derivative is finite between equal features.
 const EPS: f64 = 1e-8;

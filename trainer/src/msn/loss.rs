@@ -2,6 +2,8 @@
 
 use super::collective::Ranks;
 use candle_core::{D, Result, Tensor};
+use dozen_models::vit::Kernels;
+use dozen_models::vit::kernels::log_softmax;
 
 /// Iterations of Sinkhorn's balancing.
 const SINKHORN_ITERATIONS: usize = 3;
@@ -49,23 +51,10 @@ pub struct Loss {
     pub entropy: Tensor,
 }
 
-/// Rows divided by their length, or by 1e-12 if that is larger. The square is bounded, not the root: the root's derivative
-/// at 0 is infinite, and a row of zeros must not turn every gradient into NaN.
-pub(super) fn unit_rows(x: &Tensor) -> Result<Tensor> {
-    let square = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?;
-    x.broadcast_div(&square.sqrt()?)
-}
-
-/// Logarithm of the softmax over the last dimension.
-fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
-    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
-}
-
 /// Logarithm of the assignment of `[n, d]` to the prototypes `[K, d]`, smoothed by ε.
 pub(super) fn log_assignment(x: &Tensor, prototypes: &Tensor, options: &LossOptions) -> Result<Tensor> {
-    let cosines = unit_rows(x)?.matmul(&unit_rows(prototypes)?.t()?)?;
-    let log_probabilities = log_softmax(&(cosines / options.temperature)?)?;
+    // The fused kernels answer for what they cover; anything else is composed.
+    let log_probabilities = Kernels::Fused.log_assignment(x, prototypes, options.temperature)?;
     if options.label_smoothing == 0.0 {
         return Ok(log_probabilities);
     }

@@ -2,8 +2,8 @@
 
 use super::collective::Ranks;
 use super::loss::LossOptions;
-use super::network::Network;
-use super::optimizer::Parameter;
+use super::network::{Network, Precision};
+use super::optimizer::{Optimizer, Parameter};
 use super::step::StepTimes;
 use super::{head, initialise};
 use crate::Error;
@@ -35,6 +35,8 @@ pub struct MsnConfig {
     pub kernels: Kernels,
     /// Compute activations again in the backward pass instead of keeping them.
     pub recompute: bool,
+    /// Type of the trunk's activations on a CUDA device.
+    pub precision: Precision,
 }
 
 /// Anchor and target encoders, prototypes, and the optimiser's moments.
@@ -51,6 +53,7 @@ pub struct Msn {
     pub(super) target: Network,
     /// Positions of the first and the last block's qkv weight among the parameters.
     pub(super) outer_qkv: [usize; 2],
+    pub(super) optimizer: Optimizer,
     pub(super) steps: u64,
     pub(super) times: StepTimes,
 }
@@ -107,6 +110,7 @@ impl Msn {
             prototypes.push(value.as_tensor().clone());
             parameters.push(Parameter::of_prototypes(head, value)?);
         }
+        let optimizer = Optimizer::new(config.clip_gradient);
         Ok(Self {
             config,
             ranks: ranks.clone(),
@@ -118,6 +122,7 @@ impl Msn {
             anchor,
             target,
             outer_qkv,
+            optimizer,
             steps: 0,
             times: StepTimes::default(),
         })

@@ -1,10 +1,14 @@
 //! AdamW (decoupled decay) with the paper's three groups, and gradient clipping.
 
 use super::step::Rates;
-use super::update::{blend, blend_square, descend};
+use super::update::{AdamW, Updated, sum_of_squares};
 use crate::Error;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
+#[cfg(feature = "cuda")]
+use dozen_models::vit::kernels::cuda::update as cuda;
+#[cfg(feature = "cuda")]
+use std::sync::OnceLock;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -58,6 +62,11 @@ impl Parameter {
         self.group == Group::Decayed
     }
 
+    /// True where the gradient counts in the norm and is clipped.
+    fn is_clipped(&self) -> bool {
+        self.group != Group::Prototypes
+    }
+
     /// Its gradient, contiguous; every parameter must have one.
     pub(super) fn gradient(&self, gradients: &GradStore) -> Result<Tensor, Error> {
         let gradient =
@@ -65,52 +74,138 @@ impl Parameter {
         Ok(gradient.detach().contiguous()?)
     }
 
-    /// One AdamW update, the `step`-th (from 1). The gradient is scaled by `clip` if it belongs to the encoder.
-    pub(super) fn update(&self, gradient: &Tensor, clip: f64, rates: &Rates, step: u64) -> Result<(), Error> {
-        let scale = if self.group == Group::Prototypes { 1.0 } else { clip };
-        let (first, second) = (&self.first_moment, &self.second_moment);
-        blend(first, gradient, BETA1, (1.0 - BETA1) * scale)?;
-        blend_square(second, gradient, BETA2, (1.0 - BETA2) * scale * scale)?;
-        let step = step as f64;
-        let (bias1, bias2) = (1.0 - BETA1.powf(step), 1.0 - BETA2.powf(step));
-        let keep = if self.is_decayed() { 1.0 - rates.learning_rate * rates.weight_decay } else { 1.0 };
-        descend(&self.value, [first, second], keep, rates.learning_rate / bias1, bias2.sqrt(), EPS)?;
-        Ok(())
+    /// One step down its clipped gradient on the CPU, and of its moving average.
+    fn update(
+        &self,
+        gradient: &Tensor,
+        average: Option<&Var>,
+        clip: f64,
+        rates: &Rates,
+        step: u64,
+    ) -> Result<(), Error> {
+        let bias = |beta: f64| 1.0 - beta.powf(step as f64);
+        let numbers = AdamW {
+            beta1: BETA1,
+            beta2: BETA2,
+            eps: EPS,
+            keep: if self.is_decayed() { 1.0 - rates.learning_rate * rates.weight_decay } else { 1.0 },
+            rate: rates.learning_rate / bias(BETA1),
+            root: bias(BETA2).sqrt(),
+            clip: if self.is_clipped() { clip } else { 1.0 },
+            momentum: rates.momentum,
+        };
+        let moments = [&self.first_moment, &self.second_moment];
+        Ok(Updated { value: &self.value, moments, average }.step(gradient, &numbers)?)
     }
 }
 
-/// Lengths of gradients, as vectors.
-pub(super) struct GradientNorms {
-    /// One for each parameter.
-    pub(super) each: Vec<f64>,
-    /// Of the whole encoder's gradient.
-    pub(super) encoder: f64,
+/// What takes steps. On a CUDA device nothing it does waits for the device.
+pub(super) struct Optimizer {
+    /// Largest norm of the encoder's gradient; 0 does not clip. Prototypes are never clipped.
+    limit: f64,
+    /// Of a run on a CUDA device, from its first step on.
+    #[cfg(feature = "cuda")]
+    control: OnceLock<cuda::Control>,
 }
 
-impl GradientNorms {
-    /// Of the gradients that belong to `parameters`; the device is waited for only once.
-    pub(super) fn of(parameters: &[Parameter], gradients: &[Tensor]) -> Result<Self, Error> {
-        let squares: candle_core::Result<Vec<_>> =
-            gradients.iter().map(|gradient| gradient.sqr()?.sum_all()).collect();
-        let squares = Tensor::stack(&squares?, 0)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let in_encoder = |parameter: &Parameter| parameter.group != Group::Prototypes;
-        let encoder: f64 = parameters
+/// What a step down given gradients found out, as scalars and vectors on the device or, on the CPU, in f64.
+pub(super) struct Descent {
+    /// Norm of the encoder's gradient, the clip factor, and whether everything was finite (1) so far or not (0): `[3]`.
+    pub(super) control: Tensor,
+    /// Norms of all gradients, `[parameters]`.
+    pub(super) norms: Tensor,
+}
+
+impl Optimizer {
+    /// One that has taken no step.
+    pub(super) fn new(limit: f64) -> Self {
+        Self {
+            limit,
+            #[cfg(feature = "cuda")]
+            control: OnceLock::new(),
+        }
+    }
+
+    /// Takes the `step`-th step (from 1): the parameters down their gradients, `averages` (of the first parameters, in
+    /// order) after them.
+    ///
+    /// With a loss or gradient that is not finite nothing changes: on the CPU that is an error, on a CUDA device the
+    /// control says so, and later steps change nothing either.
+    pub(super) fn step(
+        &self,
+        parameters: &[Parameter],
+        averages: &[(String, Var)],
+        gradients: &[Tensor],
+        loss: &Tensor,
+        rates: &Rates,
+        step: u64,
+    ) -> Result<Descent, Error> {
+        #[cfg(feature = "cuda")]
+        if loss.device().is_cuda() {
+            return self.step_on_cuda(parameters, averages, gradients, loss, rates, step);
+        }
+        if !loss.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite() {
+            return Err(Error::NotFinite { what: "loss", step });
+        }
+        let norms = gradients.iter().map(|gradient| Ok(sum_of_squares(gradient)?.sqrt()));
+        let norms = norms.collect::<Result<Vec<f64>, Error>>()?;
+        if !norms.iter().all(|norm| norm.is_finite()) {
+            return Err(Error::NotFinite { what: "gradient", step });
+        }
+        let clipped = parameters.iter().zip(&norms).filter(|(parameter, _)| parameter.is_clipped());
+        let norm = clipped.map(|(_, norm)| norm * norm).sum::<f64>().sqrt();
+        let clip = if self.limit > 0.0 { (self.limit / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        for (index, (parameter, gradient)) in parameters.iter().zip(gradients).enumerate() {
+            let average = averages.get(index).map(|(_, average)| average);
+            parameter.update(gradient, average, clip, rates, step)?;
+        }
+        let device = loss.device();
+        Ok(Descent { control: Tensor::new(&[norm, clip, 1.0], device)?, norms: Tensor::new(norms, device)? })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn step_on_cuda(
+        &self,
+        parameters: &[Parameter],
+        averages: &[(String, Var)],
+        gradients: &[Tensor],
+        loss: &Tensor,
+        rates: &Rates,
+        step: u64,
+    ) -> Result<Descent, Error> {
+        if self.control.get().is_none() {
+            // Set by one thread: a step borrows the run mutably.
+            let _ = self.control.set(cuda::Control::new(loss.device())?);
+        }
+        let Some(control) = self.control.get() else {
+            return Err(Error::Tensor(candle_core::Error::Msg("a step without control".into())));
+        };
+        let updated: Vec<_> = parameters
             .iter()
-            .zip(&squares)
-            .filter(|(one, _)| in_encoder(one))
-            .map(|(_, square)| square)
-            .sum();
-        Ok(Self { each: squares.into_iter().map(f64::sqrt).collect(), encoder: encoder.sqrt() })
-    }
-
-    /// The factor that brings the encoder's gradient down to `limit`; 1 where none is set. Prototypes are never clipped.
-    pub(super) fn clip_factor(&self, limit: f64) -> f64 {
-        if limit > 0.0 { (limit / (self.encoder + 1e-6)).min(1.0) } else { 1.0 }
-    }
-
-    /// Whether no element of any gradient is infinite or not a number.
-    pub(super) fn are_finite(&self) -> bool {
-        self.each.iter().all(|norm| norm.is_finite())
+            .zip(gradients)
+            .enumerate()
+            .map(|(index, (parameter, gradient))| cuda::Updated {
+                value: parameter.value.as_tensor(),
+                first_moment: parameter.first_moment.as_tensor(),
+                second_moment: parameter.second_moment.as_tensor(),
+                average: averages.get(index).map(|(_, average)| average.as_tensor()),
+                gradient,
+                decayed: parameter.is_decayed(),
+                clipped: parameter.is_clipped(),
+            })
+            .collect();
+        let rates = cuda::Rates {
+            beta1: BETA1,
+            beta2: BETA2,
+            eps: EPS,
+            learning_rate: rates.learning_rate,
+            weight_decay: rates.weight_decay,
+            momentum: rates.momentum,
+            step,
+            limit: self.limit,
+        };
+        let norms = control.step(&updated, loss, &rates)?;
+        Ok(Descent { control: control.numbers()?, norms })
     }
 }
 
@@ -133,7 +228,7 @@ mod tests {
         };
         for (step, gradient, expected) in [(1, 0.1_f64, 0.998_950_000_1), (2, -0.3, 0.999_394_242_4)] {
             let gradient = Tensor::new(&[[gradient]], &Device::Cpu).unwrap();
-            parameter.update(&gradient, 1.0, &rates, step).unwrap();
+            parameter.update(&gradient, None, 1.0, &rates, step).unwrap();
             let updated = parameter.value.flatten_all().unwrap().to_vec1::<f64>().unwrap()[0];
             assert!((updated - expected).abs() < 1e-10, "step {step}: {updated}");
         }

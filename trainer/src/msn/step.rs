@@ -4,13 +4,11 @@ use super::head::Statistics;
 use super::koleo::koleo;
 use super::loss::{HeadOutputs, Loss, loss, targets};
 use super::model::Msn;
-use super::optimizer::GradientNorms;
-use super::update::blend;
+use super::optimizer::Descent;
 use super::views::Views;
 use crate::Error;
 use candle_core::{D, DType, Tensor};
 use dozen_models::vit::reference::ForwardOptions;
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// Values of the schedules at one step.
@@ -55,14 +53,14 @@ pub struct StepReport {
     pub last_qkv_norm: f64,
 }
 
-/// Where the time of a step went. A device is waited for at the end of the first two parts.
+/// Where the time of a step went. A CUDA device is not waited for: there it is the time that asking for the work took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepTimes {
     /// Both networks and the loss.
     pub forward: Duration,
-    /// Gradients and their norms.
+    /// Gradients.
     pub backward: Duration,
-    /// Clipping, AdamW and the moving average.
+    /// Norms, clipping, AdamW and the moving average.
     pub update: Duration,
 }
 
@@ -72,7 +70,8 @@ pub(super) struct Evaluation {
     forward: Duration,
     /// Loss, agreement, mean-entropy term, entropy, KoLeo term and largest target, as one tensor `[6]`.
     numbers: Tensor,
-    distinct_prototypes: usize,
+    /// Scalar.
+    distinct_prototypes: Tensor,
     /// One for each parameter.
     pub(super) gradients: Vec<Tensor>,
     target_statistics: Vec<Statistics>,
@@ -90,11 +89,19 @@ pub(super) struct Objective {
 }
 
 impl Msn {
-    /// One step over the micro-batches of `batches`, whose gradients are averaged. Each has its own BatchNorm, mean
-    /// prediction and Sinkhorn balance: only a larger batch, or more ranks, widens those.
+    /// [`Self::take_step`], and its report at once.
     ///
     /// A loss or gradient that is not finite is an error, and then nothing has changed.
     pub fn step(&mut self, batches: &[Views], rates: &Rates) -> Result<StepReport, Error> {
+        self.take_step(batches, rates)?.read()
+    }
+
+    /// One step over the micro-batches of `batches`, whose gradients are averaged. Each has its own BatchNorm, mean
+    /// prediction and Sinkhorn balance: only a larger batch, or more ranks, widens those.
+    ///
+    /// A loss or gradient that is not finite is an error here on the CPU. On a CUDA device, which is not waited for, it is
+    /// one when the report of this or a later step is read; no parameter, moment or average has changed since.
+    pub fn take_step(&mut self, batches: &[Views], rates: &Rates) -> Result<PendingReport, Error> {
         let step = self.steps + 1;
         let started = Instant::now();
         let mut evaluations = Vec::with_capacity(batches.len());
@@ -110,24 +117,11 @@ impl Msn {
             gradients = gradients.iter().map(|sum| sum * share).collect::<candle_core::Result<_>>()?;
         }
         let gradients = self.ranks.mean_all(&gradients)?;
-        let mut report = self.report(&evaluations)?;
-        if !report.loss.is_finite() {
-            return Err(Error::NotFinite { what: "loss", step });
-        }
-        let norms = GradientNorms::of(&self.parameters, &gradients)?;
-        if !norms.are_finite() {
-            return Err(Error::NotFinite { what: "gradient", step });
-        }
+        let numbers = self.numbers(&evaluations)?;
         let backward_done = Instant::now();
-        report.gradient_norm = norms.encoder;
-        report.clip_factor = norms.clip_factor(self.config.clip_gradient);
-        [report.first_qkv_norm, report.last_qkv_norm] = self.outer_qkv.map(|position| norms.each[position]);
-        for (parameter, gradient) in self.parameters.iter().zip(&gradients) {
-            parameter.update(gradient, report.clip_factor, rates, step)?;
-        }
-        for (parameter, (_, target)) in self.parameters.iter().zip(&self.targets) {
-            blend(target, &parameter.value, rates.momentum, 1.0 - rates.momentum)?;
-        }
+        let (parameters, averages) = (&self.parameters, &self.targets);
+        let loss = numbers.get(0)?;
+        let descent = self.optimizer.step(parameters, averages, &gradients, &loss, rates, step)?;
         for evaluation in &evaluations {
             self.target.accept(&evaluation.target_statistics)?;
             evaluation.anchor_statistics.iter().try_for_each(|group| self.anchor.accept(group))?;
@@ -136,7 +130,7 @@ impl Msn {
         let forward = evaluations.iter().map(|evaluation| evaluation.forward).sum();
         let backward = (backward_done - started).saturating_sub(forward);
         self.times = StepTimes { forward, backward, update: backward_done.elapsed() };
-        Ok(report)
+        PendingReport::new(&numbers, &evaluations, &descent, self.outer_qkv, step)
     }
 
     /// Loss and gradients of one micro-batch; changes nothing.
@@ -203,38 +197,99 @@ impl Msn {
         Ok(Objective { total, parts, spread, anchor_statistics })
     }
 
-    /// The report of a step, without what follows from the gradients.
-    pub(super) fn report(&self, evaluations: &[Evaluation]) -> Result<StepReport, Error> {
+    /// Means over the micro-batches and ranks of [`Evaluation::numbers`], `[6]`.
+    pub(super) fn numbers(&self, evaluations: &[Evaluation]) -> Result<Tensor, Error> {
         let numbers: Vec<&Tensor> = evaluations.iter().map(|one| &one.numbers).collect();
         let mean = self.ranks.mean_all(&[Tensor::stack(&numbers, 0)?.mean(0)?])?;
-        let mean = Tensor::cat(&mean, 0)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let [loss, agreement, memax, entropy, koleo, max_target] = mean[..] else {
-            return Err(Error::Tensor(candle_core::Error::Msg("a step reports six numbers".into())));
-        };
-        let distinct_prototypes = evaluations.last().map_or(0, |one| one.distinct_prototypes);
-        Ok(StepReport {
-            loss,
-            agreement,
-            memax,
-            entropy,
-            koleo,
-            max_target,
-            distinct_prototypes,
-            clip_factor: 1.0,
-            ..StepReport::default()
-        })
+        Ok(Tensor::cat(&mean, 0)?)
     }
 }
 
-/// Mean over images and heads of the largest target, and the number of prototypes that are someone's largest.
-fn winners(targets: &[Tensor]) -> Result<(Tensor, usize), Error> {
-    let (mut largest, mut distinct) = (Vec::with_capacity(targets.len()), 0);
+/// A report that has not been read: its numbers may still be in the making on the device.
+#[derive(Debug)]
+pub struct PendingReport {
+    /// In the order of [`Self::read`].
+    numbers: Tensor,
+    step: u64,
+}
+
+impl PendingReport {
+    pub(super) fn new(
+        numbers: &Tensor,
+        evaluations: &[Evaluation],
+        descent: &Descent,
+        outer_qkv: [usize; 2],
+        step: u64,
+    ) -> Result<Self, Error> {
+        let [first, last] = outer_qkv.map(|position| descent.norms.narrow(0, position, 1));
+        let distinct = match evaluations.last() {
+            Some(evaluation) => evaluation.distinct_prototypes.reshape(1)?,
+            None => return Err(Error::Tensor(candle_core::Error::Msg("a step needs a batch".into()))),
+        };
+        let dtype = descent.norms.dtype();
+        let of_loss = [numbers.to_dtype(dtype)?, distinct.to_dtype(dtype)?];
+        let of_gradients = [descent.control.clone(), first?, last?];
+        let numbers = Tensor::cat(&[of_loss.as_slice(), &of_gradients].concat(), 0)?;
+        Ok(Self { numbers, step })
+    }
+
+    /// Waits for the step and reports it.
+    pub fn read(&self) -> Result<StepReport, Error> {
+        Self::read_all(std::slice::from_ref(self))?
+            .pop()
+            .ok_or_else(|| Error::Tensor(candle_core::Error::Msg("one report was asked for".into())))
+    }
+
+    /// Reports several steps, waiting only once.
+    pub fn read_all(pending: &[Self]) -> Result<Vec<StepReport>, Error> {
+        if pending.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers: Vec<&Tensor> = pending.iter().map(|one| &one.numbers).collect();
+        let rows = Tensor::stack(&numbers, 0)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        rows.iter().zip(pending).map(|(row, one)| report(row, one.step)).collect()
+    }
+}
+
+fn report(numbers: &[f64], step: u64) -> Result<StepReport, Error> {
+    let &[loss, agreement, memax, entropy, koleo, max_target, distinct, norm, clip, healthy, first, last] =
+        numbers
+    else {
+        return Err(Error::Tensor(candle_core::Error::Msg("a step reports twelve numbers".into())));
+    };
+    if !loss.is_finite() {
+        return Err(Error::NotFinite { what: "loss", step });
+    }
+    if healthy == 0.0 {
+        return Err(Error::NotFinite { what: "gradient", step });
+    }
+    Ok(StepReport {
+        loss,
+        agreement,
+        memax,
+        entropy,
+        koleo,
+        distinct_prototypes: distinct as usize,
+        max_target,
+        gradient_norm: norm,
+        clip_factor: clip,
+        first_qkv_norm: first,
+        last_qkv_norm: last,
+    })
+}
+
+/// Mean over images and heads of the largest target, and the number of prototypes that are someone's largest; scalars.
+fn winners(targets: &[Tensor]) -> Result<(Tensor, Tensor), Error> {
+    let (mut largest, mut distinct) = (Vec::with_capacity(targets.len()), Vec::with_capacity(targets.len()));
     for of_head in targets {
         largest.push(of_head.max(D::Minus1)?.mean_all()?);
-        let winners = of_head.argmax(D::Minus1)?.to_vec1::<u32>()?;
-        distinct += winners.into_iter().collect::<HashSet<_>>().len();
+        let (images, prototypes) = of_head.dims2()?;
+        let ones = Tensor::ones(images, of_head.dtype(), of_head.device())?;
+        let wins = Tensor::zeros(prototypes, of_head.dtype(), of_head.device())?;
+        let wins = wins.index_add(&of_head.argmax(D::Minus1)?, &ones, 0)?;
+        distinct.push(wins.minimum(1.0)?.sum_all()?);
     }
-    Ok((Tensor::stack(&largest, 0)?.mean(0)?, distinct))
+    Ok((Tensor::stack(&largest, 0)?.mean(0)?, Tensor::stack(&distinct, 0)?.sum(0)?))
 }
 
 fn add(sums: &[Tensor], more: &[Tensor]) -> Result<Vec<Tensor>, Error> {

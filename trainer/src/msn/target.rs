@@ -4,11 +4,11 @@
 use super::MsnConfig;
 use super::collective::Ranks;
 use super::head::buffer_shapes;
-use super::loss::unit_rows;
 use super::network::Network;
 use super::optimizer::prototypes_name;
 use crate::Error;
 use candle_core::{D, DType, Device, Tensor, Var};
+use dozen_models::vit::kernels::unit_rows;
 use std::collections::HashMap;
 
 /// Target network and prototypes of a state, as [`super::Msn::state`] gives it and a checkpoint keeps it.

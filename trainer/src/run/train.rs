@@ -8,7 +8,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped, UnreadableList};
-use crate::msn::{Msn, Ranks, Rates, StepReport, TargetEncoder, Views, branch_scales};
+use crate::msn::{Msn, PendingReport, Ranks, Rates, StepReport, TargetEncoder, Views, branch_scales};
 use candle_core::{DType, Device, Tensor};
 use dozen_models::vit::Parameters;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ pub fn pretrain(
         let batches = batches.collect::<Result<Vec<_>, _>>()?;
         window.waited += waiting.elapsed();
         let (report, rates) = run.step(batches)?;
-        window.add(&report);
+        window.pending.push(report);
         observe(Event::Stepped { step: run.step });
         let skipped = loader.take_unreadable();
         if let Some(list) = &mut unreadable {
@@ -139,7 +139,8 @@ pub fn pretrain(
         }
         let at_log_line = run.step.is_multiple_of(config.run.log_steps) || run.step == steps;
         if at_log_line {
-            let record = window.record(&report, &rates, run.step, order.steps_per_epoch(), images_per_step);
+            let reports = window.read()?;
+            let record = window.record(&reports, &rates, run.step, order.steps_per_epoch(), images_per_step);
             if let Some(log) = &mut run.log {
                 log.write(&record)?;
             }
@@ -147,8 +148,14 @@ pub fn pretrain(
             window = Window::new();
         }
         let pause = Instant::now();
-        run.evaluate_when_due(steps, observe)?;
+        if run.is_evaluation_due(steps) {
+            // What is not finite must end the run before it is evaluated.
+            window.read()?;
+            run.evaluate(observe)?;
+        }
         if saved.0.elapsed().as_secs_f64() >= 60.0 * config.run.checkpoint_minutes {
+            // What is not finite must end the run before it is saved.
+            window.read()?;
             run.save()?;
             saved = (Instant::now(), run.step);
             observe(Event::Saved { step: run.step, last: false });
@@ -167,6 +174,7 @@ pub fn pretrain(
         }
     }
     if saved.1 < run.step {
+        window.read()?;
         run.save()?;
         observe(Event::Saved { step: run.step, last: true });
     }
@@ -243,11 +251,11 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(StepReport, Rates), Error> {
+    fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(PendingReport, Rates), Error> {
         let views = batches.into_iter().enumerate().map(|(micro, batch)| self.views(batch, micro));
         let views = views.collect::<Result<Vec<_>, _>>()?;
         let rates = self.schedules.at(self.step + 1);
-        let report = self.msn.step(&views, &rates)?;
+        let report = self.msn.take_step(&views, &rates)?;
         self.step += 1;
         Ok((report, rates))
     }
@@ -278,11 +286,11 @@ impl<'a> Run<'a> {
         Ok(views)
     }
 
-    /// Evaluates every `run.monitor_epochs` and after the last step.
-    fn evaluate_when_due(&mut self, steps: usize, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+    /// Every `run.monitor_epochs` and after the last step, where there is something to evaluate on.
+    fn is_evaluation_due(&self, steps: usize) -> bool {
         let interval = self.config.run.monitor_epochs * self.steps_per_epoch as f64;
         let due = self.step == steps || self.step.is_multiple_of(interval.round().max(1.0) as usize);
-        if due { self.evaluate(observe) } else { Ok(()) }
+        due && self.monitor.is_some()
     }
 
     fn evaluate(&mut self, observe: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
@@ -335,9 +343,10 @@ struct Window {
     waited: Duration,
     /// Spent on evaluations and checkpoints.
     paused: Duration,
-    steps: usize,
-    /// Sums of loss, agreement, mean-entropy term, entropy and Kozachenko–Leonenko term.
-    sums: [f64; 5],
+    /// Reports of its steps that have not been read.
+    pending: Vec<PendingReport>,
+    /// Reports of its steps before them.
+    reports: Vec<StepReport>,
 }
 
 impl Window {
@@ -346,44 +355,47 @@ impl Window {
             started: Instant::now(),
             waited: Duration::ZERO,
             paused: Duration::ZERO,
-            steps: 0,
-            sums: [0.0; 5],
+            pending: Vec::new(),
+            reports: Vec::new(),
         }
     }
 
-    fn add(&mut self, report: &StepReport) {
-        self.steps += 1;
-        let values = [report.loss, report.agreement, report.memax, report.entropy, report.koleo];
-        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    /// The reports of all its steps; waits for the last.
+    fn read(&mut self) -> Result<Vec<StepReport>, Error> {
+        self.reports.extend(PendingReport::read_all(&std::mem::take(&mut self.pending))?);
+        Ok(self.reports.clone())
     }
 
     fn record(
         &self,
-        last: &StepReport,
+        reports: &[StepReport],
         rates: &Rates,
         step: usize,
         steps_per_epoch: usize,
         images_per_step: usize,
     ) -> LogRecord {
         let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64();
-        let [loss, msn, me_max, entropy, koleo] = self.sums.map(|sum| sum / self.steps as f64);
+        let mean =
+            |part: fn(&StepReport) -> f64| reports.iter().map(part).sum::<f64>() / reports.len() as f64;
+        let last = reports.last();
+        let of_last = |part: fn(&StepReport) -> f64| last.map_or(f64::NAN, part);
         LogRecord {
             step,
             epoch: step as f64 / steps_per_epoch as f64,
             learning_rate: rates.learning_rate,
             weight_decay: rates.weight_decay,
             momentum: rates.momentum,
-            loss,
-            msn,
-            me_max,
-            entropy,
-            koleo,
-            distinct_prototypes: last.distinct_prototypes,
-            max_target: last.max_target,
-            gradient_norm: last.gradient_norm,
-            first_qkv_gradient_norm: last.first_qkv_norm,
-            last_qkv_gradient_norm: last.last_qkv_norm,
-            images_per_second: (self.steps * images_per_step) as f64 / seconds,
+            loss: mean(|one| one.loss),
+            msn: mean(|one| one.agreement),
+            me_max: mean(|one| one.memax),
+            entropy: mean(|one| one.entropy),
+            koleo: mean(|one| one.koleo),
+            distinct_prototypes: last.map_or(0, |one| one.distinct_prototypes),
+            max_target: of_last(|one| one.max_target),
+            gradient_norm: of_last(|one| one.gradient_norm),
+            first_qkv_gradient_norm: of_last(|one| one.first_qkv_norm),
+            last_qkv_gradient_norm: of_last(|one| one.last_qkv_norm),
+            images_per_second: (reports.len() * images_per_step) as f64 / seconds,
             data_wait: self.waited.as_secs_f64() / seconds,
         }
     }

@@ -3,8 +3,12 @@
 //! The network in [`super::reference`] is written once, over these functions; each execution computes the same values
 //! and the same gradients.
 
+#[cfg(any(feature = "cuda", test))]
+pub mod cuda;
 mod fused;
 mod reference;
+
+pub use reference::{log_softmax, unit_rows};
 
 use candle_core::{Result, Tensor};
 
@@ -15,7 +19,8 @@ pub enum Kernels {
     /// the others are tested against.
     #[default]
     Reference,
-    /// Fused f32 kernels on every CPU core, forward and backward; elsewhere (another device or type) the reference.
+    /// Fused kernels, forward and backward: on every CPU core for f32, on CUDA devices for f32 and bf16; for another type
+    /// or device the reference.
     Fused,
 }
 
@@ -68,11 +73,26 @@ pub enum Outputs {
     First,
 }
 
+/// The fused operation of the device its first argument is on.
+macro_rules! fused {
+    ($operation:ident($first:expr $(, $more:expr)*)) => {{
+        #[cfg(feature = "cuda")]
+        let result = if $first.device().is_cuda() {
+            cuda::$operation($first $(, $more)*)
+        } else {
+            fused::$operation($first $(, $more)*)
+        };
+        #[cfg(not(feature = "cuda"))]
+        let result = fused::$operation($first $(, $more)*);
+        result
+    }};
+}
+
 impl Kernels {
     /// Normalises the last dimension of `x` to mean 0 and variance 1 (biased), then scales and shifts it.
     pub fn layer_norm(self, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
         if self == Self::Fused
-            && let Some(y) = fused::layer_norm(x, weight, bias, eps)?
+            && let Some(y) = fused!(layer_norm(x, weight, bias, eps))?
         {
             return Ok(y);
         }
@@ -82,7 +102,7 @@ impl Kernels {
     /// `x·weightᵀ + bias` over the last dimension; `weight` is `[out, in]` as PyTorch stores it.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
         if self == Self::Fused
-            && let Some(y) = fused::linear(x, weight, bias)?
+            && let Some(y) = fused!(linear(x, weight, bias))?
         {
             return Ok(y);
         }
@@ -92,21 +112,44 @@ impl Kernels {
     /// The exact Gaussian error linear unit, x·Φ(x).
     pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
         if self == Self::Fused
-            && let Some(y) = fused::gelu(x)?
+            && let Some(y) = fused!(gelu(x))?
         {
             return Ok(y);
         }
         reference::gelu(x)
     }
 
+    /// [`Self::gelu`] of [`Self::linear`].
+    pub fn linear_gelu(self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self == Self::Fused
+            && x.device().is_cuda()
+            && let Some(y) = cuda::linear_gelu(x, weight, bias)?
+        {
+            return Ok(y);
+        }
+        self.gelu(&self.linear(x, weight, bias)?)
+    }
+
     /// Multi-head self-attention from packed `[B, T, 3·D]` (`[q | k | v]`, heads contiguous inside each) to `[B, T, D]`.
     pub fn attention(self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
         if self == Self::Fused
-            && let Some(y) = fused::attention(qkv, heads)?
+            && let Some(y) = fused!(attention(qkv, heads))?
         {
             return Ok(y);
         }
         reference::attention(qkv, heads)
+    }
+
+    /// Logarithm of the assignment of the rows of x `[n, d]` to the prototypes `[K, d]`: of the softmax over the prototypes
+    /// of cosines divided by `temperature`. Rows shorter than 1e-12 count as that long.
+    pub fn log_assignment(self, x: &Tensor, prototypes: &Tensor, temperature: f64) -> Result<Tensor> {
+        if self == Self::Fused
+            && let Some(y) = fused!(log_assignment(x, prototypes, temperature))?
+        {
+            return Ok(y);
+        }
+        reference::log_assignment(x, prototypes, temperature)
     }
 
     /// A whole pre-norm block over `[B, T, D]`: `m = x + projection(attention(qkv(norm1(x))))`, then
@@ -128,7 +171,7 @@ impl Kernels {
         }
         let middle = (residual + self.linear(&mixed, &projection.weight, &projection.bias)?)?;
         let normed = self.layer_norm(&middle, &norm2.weight, &norm2.bias, eps)?;
-        let wide = self.gelu(&self.linear(&normed, &fc1.weight, &fc1.bias)?)?;
+        let wide = self.linear_gelu(&normed, &fc1.weight, &fc1.bias)?;
         middle + self.linear(&wide, &fc2.weight, &fc2.bias)?
     }
 }

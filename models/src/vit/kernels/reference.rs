@@ -39,3 +39,22 @@ pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&value)?;
     mixed.transpose(1, 2)?.reshape((batch, tokens, width))
 }
+
+/// Rows divided by their length, or by 1e-12 if that is larger. The square is bounded, not the root: the root's derivative
+/// at 0 is infinite, and a row of zeros must not turn every gradient into NaN.
+pub fn unit_rows(x: &Tensor) -> Result<Tensor> {
+    let square = x.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?;
+    x.broadcast_div(&square.sqrt()?)
+}
+
+/// Logarithm of the softmax over the last dimension.
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
+    shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
+}
+
+/// Logarithm of the assignment of `[n, d]` to the prototypes `[K, d]`: of the softmax of cosines over τ.
+pub(super) fn log_assignment(x: &Tensor, prototypes: &Tensor, temperature: f64) -> Result<Tensor> {
+    let cosines = unit_rows(x)?.matmul(&unit_rows(prototypes)?.t()?)?;
+    log_softmax(&(cosines / temperature)?)
+}

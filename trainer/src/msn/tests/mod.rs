@@ -7,7 +7,10 @@ mod step;
 mod switches;
 mod target;
 
+use super::optimizer::Descent;
+use super::step::Evaluation;
 use super::*;
+use crate::Error;
 use candle_core::{DType, Device, Tensor};
 use dozen_models::vit::{Family, Kernels, Positions, VitConfig};
 
@@ -50,6 +53,17 @@ fn loss_options(memax_weight: f64, sinkhorn: bool) -> LossOptions {
     }
 }
 
+impl Msn {
+    /// What a step would report of these evaluations, its gradients apart.
+    fn report(&self, evaluations: &[Evaluation]) -> Result<StepReport, Error> {
+        let descent = Descent {
+            control: Tensor::new(&[0.0, 1.0, 1.0], &DEVICE)?,
+            norms: Tensor::zeros(self.parameters.len(), DType::F64, &DEVICE)?,
+        };
+        PendingReport::new(&self.numbers(evaluations)?, evaluations, &descent, self.outer_qkv, 1)?.read()
+    }
+}
+
 /// A network small enough for finite differences: 16 patches, of which 11 stay. In f64 the fused kernels give way to the
 /// reference, so tests in f64 are of that and tests in f32 of what trains.
 fn tiny() -> MsnConfig {
@@ -74,6 +88,7 @@ fn tiny() -> MsnConfig {
         clip_gradient: 3.0,
         kernels: Kernels::Fused,
         recompute: false,
+        precision: Precision::F32,
     }
 }
 

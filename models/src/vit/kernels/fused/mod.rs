@@ -7,6 +7,7 @@
 //! Each function answers `None` where it does not apply (another device or element type, shapes that do not fit): the
 //! caller then takes the reference composition, which runs everywhere and names what is wrong with a shape.
 
+mod assignment;
 mod attention;
 mod block;
 mod buffers;
@@ -63,6 +64,16 @@ pub(super) fn attention(qkv: &Tensor, heads: usize) -> Result<Option<Tensor>> {
     }
     let operation = attention::Attention { tokens, queries: tokens, width: packed / 3, heads };
     qkv.contiguous()?.apply_op1(operation).map(Some)
+}
+
+/// Logarithm of the assignment of `[n, d]` to the prototypes `[K, d]`.
+pub(super) fn log_assignment(x: &Tensor, prototypes: &Tensor, temperature: f64) -> Result<Option<Tensor>> {
+    let fit = x.rank() == 2 && prototypes.rank() == 2 && x.dims()[1] == prototypes.dims()[1];
+    if !fit || !supported(&[x, prototypes]) {
+        return Ok(None);
+    }
+    let operation = assignment::Assignment { temperature: temperature as f32 };
+    x.contiguous()?.apply_op2(&prototypes.contiguous()?, operation).map(Some)
 }
 
 /// A whole pre-norm block over `[B, T, D]`.

@@ -123,6 +123,34 @@ fn exponential_is_exact_to_single_precision() {
 }
 
 #[test]
+fn log_assignment_agrees() {
+    for (rows, prototypes, width) in [(1, 1, 1), (7, 33, 20), (450, 16, 64)] {
+        for temperature in [1.0, 0.1] {
+            assert_agree(
+                &format!("{rows} rows of {width} to {prototypes} prototypes, temperature {temperature}"),
+                &[random(1, &[rows, width]), random(2, &[prototypes, width])],
+                &|v| Ok(super::log_assignment(&v[0], &v[1], temperature)?.unwrap()),
+                &|v| reference::log_assignment(&v[0], &v[1], temperature),
+            );
+        }
+    }
+}
+
+/// A row of zeros and one shorter than the bound on lengths: finite gradients, those of a division by 1e-12.
+#[test]
+fn log_assignment_of_rows_without_length_agrees() {
+    for rows in [[[0.0_f32; 3]; 2], [[3e-14, -2e-14, 1e-14], [1e-14, 0.0, 2e-14]]] {
+        let x = Var::from_tensor(&Tensor::new(&rows, &Device::Cpu).unwrap()).unwrap();
+        assert_agree(
+            "without length",
+            &[x, random(2, &[5, 3])],
+            &|v| Ok(super::log_assignment(&v[0], &v[1], 0.1)?.unwrap()),
+            &|v| reference::log_assignment(&v[0], &v[1], 0.1),
+        );
+    }
+}
+
+#[test]
 fn attention_agrees() {
     for tokens in TOKENS {
         for (width, heads) in [(32, 1), (32, 4), (128, 4), (36, 3)] {

@@ -1,0 +1,82 @@
+//! Which kernels an operation launches, over how many threads and with which arguments: everything about a launch that
+//! can be wrong without a GPU. Plans know arrays by their addresses alone, so that the tests run the same plans on the
+//! emulator.
+
+mod attention;
+mod rows;
+mod update;
+
+pub(super) use attention::Attention;
+pub(super) use rows::{Elements, Rows, stripes};
+#[cfg_attr(not(feature = "cuda"), expect(unreachable_pub, reason = "public with the operations"))]
+pub use update::Rates;
+pub(super) use update::{CONTROL, UpdatedArrays, table, update};
+
+/// Threads of a block, where a kernel does not say otherwise.
+const THREADS: u32 = 256;
+const WARPS: usize = 8;
+const WARP: usize = 32;
+
+/// Blocks that keep every multiprocessor of a large GPU busy; kernels over elements walk on from there.
+const MOST_BLOCKS: usize = 132 * 16;
+
+/// Type of the activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    F32,
+    Bf16,
+}
+
+impl Element {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Argument {
+    /// Of an array on the device.
+    Address(u64),
+    Int(i32),
+    Long(i64),
+    Float(f32),
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub(super) kernel: String,
+    pub(super) grid: [u32; 3],
+    pub(super) threads: u32,
+    pub(super) arguments: Vec<Argument>,
+}
+
+impl Launch {
+    fn new(kernel: String, grid: [usize; 3], threads: u32) -> Self {
+        Self { kernel, grid: grid.map(|blocks| blocks as u32), threads, arguments: Vec::new() }
+    }
+
+    fn addresses<const N: usize>(mut self, addresses: [u64; N]) -> Self {
+        self.arguments.extend(addresses.map(Argument::Address));
+        self
+    }
+
+    fn ints<const N: usize>(mut self, values: [usize; N]) -> Self {
+        self.arguments.extend(values.map(|value| Argument::Int(value as i32)));
+        self
+    }
+
+    fn long(mut self, value: usize) -> Self {
+        self.arguments.push(Argument::Long(value as i64));
+        self
+    }
+
+    fn floats<const N: usize>(mut self, values: [f32; N]) -> Self {
+        self.arguments.extend(values.map(Argument::Float));
+        self
+    }
+}

@@ -1,0 +1,6 @@
+// All kernels, as one module.
+#include "assignment.cuh"
+#include "attention.cuh"
+#include "layer_norm.cuh"
+#include "linear.cuh"
+#include "update.cuh"
