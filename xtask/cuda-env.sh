@@ -66,7 +66,7 @@ stub() {  # stub LIBNAME SONAME CUDARC_MODULE NAME_PATTERN RETURN_VALUE
   ln -sfn "$2" "$so"
   log "stub lib$1.so -> $2 ($n symbols)"
 }
-if [ ! -e "$HOME_DIR/lib/stubs/.done-$CUDARC_VERSION" ]; then
+if [ ! -e "$HOME_DIR/lib/stubs/.done-$CUDARC_VERSION-nccl" ]; then
   if ! CUDARC_SRC=$(find_cudarc); then
     log "fetching cudarc $CUDARC_VERSION"
     T=$(mktemp -d); mkdir "$T/src"; : >"$T/src/lib.rs"
@@ -79,8 +79,9 @@ if [ ! -e "$HOME_DIR/lib/stubs/.done-$CUDARC_VERSION" ]; then
   stub cublas   libcublas.so.13  cublas   cublas 1     # CUBLAS_STATUS_NOT_INITIALIZED
   stub cublasLt libcublasLt.so.13 cublaslt cublasLt 1
   stub curand   libcurand.so.10  curand   curand 101   # CURAND_STATUS_NOT_INITIALIZED
+  stub nccl     libnccl.so.2     nccl    nccl   2     # ncclSystemError; only builds for several GPUs refer to it
   stub nvrtc    libnvrtc.so.13   nvrtc    nvrtc  11    # NVRTC_ERROR_INTERNAL_ERROR
-  touch "$HOME_DIR/lib/stubs/.done-$CUDARC_VERSION"
+  touch "$HOME_DIR/lib/stubs/.done-$CUDARC_VERSION-nccl"
 fi
 
 # 3. nvcc-lean: nvcc without candle's quantised and MoE kernels (NVCC=... is what cudaforge looks at first)

@@ -5,11 +5,26 @@ use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Compiles server and trainer with feature `cuda` under target/cuda.
-pub(crate) fn build(release: bool) -> Result<()> {
-    let mut arguments = if release { vec!["build", "--release"] } else { vec!["check"] };
-    arguments.extend(["--package", "dozen", "--package", "dozen-trainer"]);
-    arguments.extend(["--features", "dozen/cuda,dozen-trainer/cuda"]);
+/// What to build, under target/cuda.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Build {
+    /// Everything, without linking.
+    Check,
+    /// Optimised programs; the trainer for several GPUs, which needs NCCL's library to start, or for one.
+    Release {
+        /// For several GPUs.
+        nccl: bool,
+    },
+}
+
+/// Compiles server and trainer with CUDA.
+pub(crate) fn build(build: Build) -> Result<()> {
+    let (mut arguments, nccl) = match build {
+        Build::Check => (vec!["check"], true),
+        Build::Release { nccl } => (vec!["build", "--release"], nccl),
+    };
+    arguments.extend(["--package", "dozen", "--package", "dozen-trainer", "--features"]);
+    arguments.push(if nccl { "dozen/cuda,dozen-trainer/nccl" } else { "dozen/cuda,dozen-trainer/cuda" });
     cargo_with_toolkit(&arguments).map(drop)
 }
 
@@ -32,5 +47,5 @@ pub(crate) fn check_if_possible() -> Result<()> {
         println!("SKIPPED: the CUDA toolkit is fetched with python3 and pip, and they are not here");
         return Ok(());
     }
-    build(false)
+    build(Build::Check)
 }

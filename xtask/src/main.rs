@@ -43,6 +43,9 @@ enum Chore {
         /// Optimised programs in target/cuda/release instead of a compile check.
         #[arg(long)]
         release: bool,
+        /// The trainer for several GPUs; it needs libnccl.so.2 where it runs.
+        #[arg(long, requires = "release")]
+        nccl: bool,
     },
 }
 
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
         Chore::Interop => python::interop(),
         Chore::Openapi => commands::write_openapi(),
         Chore::Bench { arguments } => commands::bench(&arguments),
-        Chore::Cuda { release } => cuda::build(release),
+        Chore::Cuda { release: true, nccl } => cuda::build(cuda::Build::Release { nccl }),
+        Chore::Cuda { release: false, .. } => cuda::build(cuda::Build::Check),
     }
 }

@@ -3,21 +3,33 @@
 use dozen_tests::Server;
 use dozen_tests::photos::{photo, photos, plain_png, png_announcing};
 use serde_json::json;
-use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// One server for all of these: each leaves it as it was.
-static SERVER: LazyLock<(tempfile::TempDir, Server)> = LazyLock::new(|| {
-    let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), &[]);
-    server.post_images("/classes/hat/examples", &photos("hat", 1..=2)).expect(201);
-    server.post_images("/classes/shoes/examples", &photos("shoes", 1..=2)).expect(201);
-    (data, server)
-});
+/// A server and its data.
+type Shared = (tempfile::TempDir, Server);
+
+/// One server for all of these that run at a time: each leaves it as it was, and the last one ends it. (A static that held
+/// it would never be dropped, and the process would outlive the tests.)
+fn shared() -> Arc<Shared> {
+    static RUNNING: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+    // A test that failed while it started the server must not fail the others.
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    running.upgrade().unwrap_or_else(|| {
+        let data = tempfile::tempdir().unwrap();
+        let server = Server::start(data.path(), &[]);
+        server.post_images("/classes/hat/examples", &photos("hat", 1..=2)).expect(201);
+        server.post_images("/classes/shoes/examples", &photos("shoes", 1..=2)).expect(201);
+        let shared = Arc::new((data, server));
+        *running = Arc::downgrade(&shared);
+        shared
+    })
+}
 
 /// Runs a bad call and checks that the stored classes are the same and good calls still work.
 #[track_caller]
 fn unharmed(call: impl FnOnce(&Server)) {
-    let server = &SERVER.1;
+    let shared = shared();
+    let server = &shared.1;
     let stored = || server.get("/classes").expect(200)["data"].clone();
     let before = stored();
     call(server);
