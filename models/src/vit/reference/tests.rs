@@ -191,3 +191,67 @@ fn missing_and_misshapen_parameters_are_named() {
     let message = Vit::new(&config, &HashMap::new()).err().unwrap().to_string();
     assert!(message.contains("and 25 more"), "{message}");
 }
+
+/// A scalar of every output of a forward pass with options.
+fn objective_with(vit: &Vit, pixels: &Tensor, options: &ForwardOptions<'_>) -> Tensor {
+    vit.forward_with(pixels, options).unwrap().sqr().unwrap().sum_all().unwrap()
+}
+
+#[test]
+fn patches_kept_image_by_image_have_the_gradients_of_each_image_alone() {
+    let config = tiny();
+    let variables = variables(&config);
+    let vit = Vit::new(&config, &parameters(&variables)).unwrap();
+    let pixels = pixels(2, 32, 32);
+    let lists = [[5_u32, 0, 11], [15, 7, 2]];
+    let keep = Tensor::new(&lists, &Device::Cpu).unwrap();
+    let together = ForwardOptions { keep: Some(Keep::PerImage(&keep)), branch_scales: None };
+    let together = objective_with(&vit, &pixels, &together).backward().unwrap();
+    let alone = lists.iter().enumerate().map(|(image, list)| {
+        let options = ForwardOptions { keep: Some(Keep::Shared(list)), branch_scales: None };
+        objective_with(&vit, &pixels.narrow(0, image, 1).unwrap(), &options).backward().unwrap()
+    });
+    let alone: Vec<_> = alone.collect();
+    for (name, variable) in &variables {
+        // The final norm has no part in this objective.
+        let Some(both) = together.get(variable) else {
+            assert!(name.starts_with("norm."), "{name}");
+            continue;
+        };
+        let sum = (alone[0].get(variable).unwrap() + alone[1].get(variable).unwrap()).unwrap();
+        let difference = (both - sum).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!(difference < 1e-10, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn branch_scales_are_of_a_block_a_branch_and_an_image() {
+    let config = tiny();
+    let vit = Vit::new(&config, &parameters(&variables(&config))).unwrap();
+    let pixels = pixels(2, 32, 32);
+    let run = |pixels: &Tensor, scales: &[f64]| {
+        let scales = Tensor::from_slice(scales, (2, 2, pixels.dim(0).unwrap()), &Device::Cpu).unwrap();
+        vit.forward_with(pixels, &ForwardOptions { keep: None, branch_scales: Some(&scales) }).unwrap()
+    };
+    let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    // Images do not see each other's.
+    let both = run(&pixels, &[0.3, 1.1, 0.0, 2.0, 0.7, 0.2, 1.5, 0.9]);
+    for (image, own) in [[0.3, 0.0, 0.7, 1.5], [1.1, 2.0, 0.2, 0.9]].iter().enumerate() {
+        let alone = run(&pixels.narrow(0, image, 1).unwrap(), own);
+        for (one, other) in numbers(&alone).iter().zip(numbers(&both.narrow(0, image, 1).unwrap())) {
+            assert!((one - other).abs() < 1e-12);
+        }
+    }
+    // The last block's MLP adds in proportion to its scale; nothing else does.
+    let one = pixels.narrow(0, 0, 1).unwrap();
+    for position in 0..4 {
+        let at = |value: f64| {
+            let mut scales = [1.0; 4];
+            scales[position] = value;
+            numbers(&run(&one, &scales))
+        };
+        let middle = at(0.0).iter().zip(at(1.0)).map(|(a, b)| f64::midpoint(*a, b)).collect::<Vec<_>>();
+        let bend = at(0.5).iter().zip(middle).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert_eq!(bend < 1e-12, position == 3, "scale {position} bends by {bend}");
+    }
+}
