@@ -1,6 +1,7 @@
 //! How much an encoder knows: the protocols of arXiv 2204.07141, §5, with few labels and with many.
 
 mod features;
+mod finetune;
 mod knn;
 mod labelled;
 mod linear;
@@ -12,6 +13,7 @@ mod split;
 mod summary;
 
 pub use features::{FeatureSource, Features, Sight};
+pub use finetune::{FinetuneOptions, finetune};
 pub use knn::knn;
 use labelled::Labelled;
 pub use linear::{LinearOptions, linear};

@@ -42,6 +42,24 @@ pub(super) fn saturation(pixels: &mut [u8], factor: f32) {
     }
 }
 
+/// Blends with a smoothed image: the mean of a pixel and its neighbours, the pixel itself counting five times. The edge stays.
+pub(super) fn sharpness(pixels: &mut [u8], side: usize, factor: f32) {
+    let source = pixels.to_vec();
+    let stride = 3 * side;
+    for row in 1..side.saturating_sub(1) {
+        for column in 3..stride.saturating_sub(3) {
+            let at = row * stride + column;
+            let around: u32 = [at - stride, at, at + stride]
+                .into_iter()
+                .flat_map(|centre| [centre - 3, centre, centre + 3])
+                .map(|index| u32::from(source[index]))
+                .sum();
+            let smooth = (f64::from(around + 4 * u32::from(source[at])) / 13.0 + 0.5) as u8;
+            pixels[at] = blend(smooth, source[at], factor);
+        }
+    }
+}
+
 /// Replaces each pixel by its luma.
 pub(super) fn grey(pixels: &mut [u8]) {
     for pixel in pixels.chunks_exact_mut(3) {

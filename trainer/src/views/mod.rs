@@ -5,11 +5,14 @@
 //! does not depend on the number of threads, nor on where a run was interrupted. Pixels stay 8-bit until the last
 //! step, as they do in Pillow, whose rounding the colour operations follow.
 
+mod affine;
 mod blur;
 mod colour;
 mod crop;
+mod randaugment;
 mod render;
 
+pub(crate) use randaugment::randaugment;
 pub use render::{Distortion, MEAN, STD, ViewRecipe, ViewRenderer};
 
 #[cfg(test)]

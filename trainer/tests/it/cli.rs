@@ -121,6 +121,14 @@ fn every_evaluation_prints_a_table_and_writes_json() {
         assert!(report["rows"][0]["accuracy"].as_f64().unwrap() > 0.9, "{crops} crops: {report}");
     }
 
+    let tune =
+        ["finetune", "--model", &untrained, "--epochs", "12", "--warmup-epochs", "1", "--batch-size", "9"];
+    let strong = ["--learning-rate", "0.1", "--layer-decay", "0.9", "--mixup", "0.2", "--device", "cpu"];
+    let (printed, report) = evaluate(&[&tune[..], &strong, &sets].concat());
+    assert!(printed.contains("fine-tuning, untrained: 12 queries, 3 classes"), "{printed}");
+    assert!(report["rows"][0]["accuracy"].as_f64().unwrap() > 0.8, "{report}");
+    assert_eq!(evaluate(&[&tune[..], &strong, &sets].concat()).1, report, "it repeats");
+
     let masks = ["robustness", "--model", &untrained, "--data", path(&train), "--shots", "3", "--draws", "3"];
     let (printed, report) = evaluate(&[&masks[..], &["--drop", "0,50"]].concat());
     assert!(printed.contains("| 50 % dropped |"), "{printed}");

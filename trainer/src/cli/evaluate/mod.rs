@@ -1,5 +1,6 @@
 //! `dozen-train eval`: what every evaluation's command line has in common.
 
+mod finetune;
 mod knn;
 mod linear;
 mod low_shot;
@@ -23,6 +24,8 @@ pub(super) enum Evaluation {
     Knn(knn::Arguments),
     /// Accuracy of a linear classifier trained on frozen features.
     Linear(linear::Arguments),
+    /// Accuracy of the whole network trained on labelled images.
+    Finetune(finetune::Arguments),
     /// Accuracy and similarity of features when patches are dropped.
     Robustness(robustness::Arguments),
 }
@@ -32,6 +35,7 @@ pub(super) fn run(evaluation: &Evaluation) -> Result<()> {
         Evaluation::LowShot(arguments) => low_shot::run(arguments),
         Evaluation::Knn(arguments) => knn::run(arguments),
         Evaluation::Linear(arguments) => linear::run(arguments),
+        Evaluation::Finetune(arguments) => finetune::run(arguments),
         Evaluation::Robustness(arguments) => robustness::run(arguments),
     }
 }
