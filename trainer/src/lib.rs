@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod export;
 pub mod initial;
 pub mod msn;
+mod random;
 pub mod report;
 pub mod run;
 pub mod sweep;

@@ -5,11 +5,11 @@ use super::report::{Report, ReportRow};
 use super::{Features, Labelled};
 use crate::Error;
 use crate::data::order::{Purpose, keyed_rng};
+use crate::random::normal;
 use candle_core::{D, Device, Tensor, Var};
 use dozen_models::vit::Kernels;
-use rand::Rng;
 use rand::seq::SliceRandom as _;
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::PI;
 
 const MOMENTUM: f64 = 0.9;
 const NORM_EPS: f64 = 1e-5;
@@ -95,11 +95,8 @@ struct Probe {
 impl Probe {
     fn new(width: usize, classes: usize, seed: u64) -> Result<Self, Error> {
         let mut rng = keyed_rng(seed, Purpose::Probe, u64::MAX, 0, 0);
-        let mut normal = || {
-            let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-            (DEVIATION * radius * (TAU * rng.random::<f64>()).cos()) as f32
-        };
-        let weights: Vec<f32> = (0..classes * width).map(|_| normal()).collect();
+        let weights = (0..classes * width).map(|_| (DEVIATION * normal(&mut rng)) as f32);
+        let weights: Vec<f32> = weights.collect();
         let start = [
             Tensor::ones(width, candle_core::DType::F32, &Device::Cpu)?,
             Tensor::zeros(width, candle_core::DType::F32, &Device::Cpu)?,

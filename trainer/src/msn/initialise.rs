@@ -6,9 +6,9 @@
 //! grown. So the weights follow Xavier's rule and the position embeddings start from sines and cosines, as in MoCo v3
 //! (arXiv 2104.02057) and MAE (arXiv 2111.06377); all of them are learned from there.
 
+use crate::random::normal;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use std::f64::consts::TAU;
 
 /// Standard deviation of the CLS token.
 const CLS_DEVIATION: f64 = 0.02;
@@ -22,7 +22,7 @@ pub(super) fn parameter(name: &str, shape: &[usize], rng: &mut ChaCha8Rng) -> Ve
     let count: usize = shape.iter().product();
     match name {
         "pos_embed" => positions(shape[1], shape[2]),
-        "cls_token" => normals(count, CLS_DEVIATION, rng),
+        "cls_token" => (0..count).map(|_| CLS_DEVIATION * normal(rng)).collect(),
         _ if name.ends_with("bias") => vec![0.0; count],
         _ if shape.len() == 1 => vec![1.0; count],
         _ => {
@@ -61,14 +61,4 @@ fn positions(count: usize, width: usize) -> Vec<f64> {
 
 fn uniform(count: usize, bound: f64, rng: &mut ChaCha8Rng) -> Vec<f64> {
     (0..count).map(|_| rng.random_range(-bound..bound)).collect()
-}
-
-/// Normal deviates by the Box–Muller transform.
-fn normals(count: usize, deviation: f64, rng: &mut ChaCha8Rng) -> Vec<f64> {
-    let mut pair = || {
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * deviation;
-        let angle = TAU * rng.random::<f64>();
-        [radius * angle.cos(), radius * angle.sin()]
-    };
-    std::iter::repeat_with(&mut pair).flatten().take(count).collect()
 }

@@ -3,8 +3,8 @@
 
 use super::affine::{rotate, transform};
 use super::colour;
+use crate::random::normal;
 use rand::Rng;
-use std::f64::consts::TAU;
 
 /// Operations per image, each applied half of the time.
 const OPERATIONS: usize = 2;
@@ -46,9 +46,7 @@ const KINDS: usize = 15;
 
 impl Operation {
     fn draw(rng: &mut impl Rng) -> Self {
-        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-        let normal = radius * (TAU * rng.random::<f64>()).cos();
-        let share = (MAGNITUDE.0 + MAGNITUDE.1 * normal).clamp(0.0, 10.0) / 10.0;
+        let share = (MAGNITUDE.0 + MAGNITUDE.1 * normal(rng)).clamp(0.0, 10.0) / 10.0;
         let kind = rng.random_range(0..KINDS);
         let signed = if rng.random_bool(0.5) { share } else { -share };
         let factor = (1.0 + 0.9 * signed).max(0.1) as f32;

@@ -1,6 +1,7 @@
 //! A trunk and a linear classifier on top, trained together: the rate falls from layer to layer towards the input.
 
 use crate::Error;
+use crate::random::normal;
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
@@ -44,11 +45,8 @@ impl Classifier {
             groups.entry((layer(name, depth), is_decayed(name, &variable))).or_default().push(variable);
         }
         let width = config.vit.hidden_size;
-        let mut normal = || {
-            let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-            (DEVIATION * radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
-        };
-        let weights: Vec<f32> = (0..classes * width).map(|_| normal()).collect();
+        let weights = (0..classes * width).map(|_| (DEVIATION * normal(rng)) as f32);
+        let weights: Vec<f32> = weights.collect();
         let weight = Var::from_tensor(&Tensor::from_vec(weights, (classes, width), device)?)?;
         let bias = Var::zeros(classes, DType::F32, device)?;
         groups.entry((depth + 1, true)).or_default().push(weight.clone());

@@ -75,6 +75,8 @@ const QUERIES: usize = 64;
 /// Images with the numbers of their classes.
 struct Labelled<'a> {
     set: &'a ImageSet,
+    /// Of those that can be read, position in the set.
+    positions: Vec<usize>,
     labels: Vec<usize>,
     preprocessor: &'a Preprocessor,
 }
@@ -180,8 +182,13 @@ fn classes(set: &ImageSet) -> Result<Vec<String>, Error> {
 }
 
 impl<'a> Labelled<'a> {
+    /// Looks at every image that is not held decoded, to leave out what cannot be read.
     fn new(set: &'a ImageSet, classes: &[String], preprocessor: &'a Preprocessor) -> Result<Self, Error> {
-        let label = |item: &crate::data::Item| {
+        let all = (0..set.len()).into_par_iter();
+        let positions: Vec<usize> =
+            all.filter(|&position| set.in_memory() || set.image(position).is_ok()).collect();
+        let label = |&position: &usize| {
+            let item = &set.items()[position];
             classes.binary_search(&item.label).map_err(|_| {
                 let class = &item.label;
                 Error::Evaluation(format!(
@@ -189,8 +196,8 @@ impl<'a> Labelled<'a> {
                 ))
             })
         };
-        let labels = set.items().iter().map(label).collect::<Result<_, _>>()?;
-        Ok(Self { set, labels, preprocessor })
+        let labels = positions.iter().map(label).collect::<Result<_, _>>()?;
+        Ok(Self { set, positions, labels, preprocessor })
     }
 
     /// Cropped, flipped, distorted and mixed; a function of the seed, the epoch and each image's position.
@@ -224,8 +231,8 @@ impl<'a> Labelled<'a> {
         Ok(batch)
     }
 
-    fn image(&self, position: usize) -> Result<std::borrow::Cow<'_, RgbImage>, Error> {
-        self.set.image(position).map_err(|skipped| {
+    fn image(&self, index: usize) -> Result<std::borrow::Cow<'_, RgbImage>, Error> {
+        self.set.image(self.positions[index]).map_err(|skipped| {
             Error::Evaluation(format!("{}: {}; take it out of the set", skipped.name, skipped.reason))
         })
     }
