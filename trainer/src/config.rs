@@ -11,7 +11,7 @@ pub use docs::documentation;
 
 use crate::Error;
 use crate::data::DataOptions;
-use crate::msn::MaskRule;
+use crate::msn::{MaskRule, Precision};
 use crate::views::Distortion;
 use dozen_models::vit::VitConfig;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,8 @@ pub struct OptimisationConfig {
     pub accumulate: usize,
     /// Compute activations again in the backward pass instead of keeping them: less memory, a forward pass more.
     pub recompute: bool,
+    /// Type of the trunk's activations on a CUDA device.
+    pub precision: Precision,
     /// Learning rate at the first step.
     pub start_learning_rate: f64,
     /// Learning rate after the warm-up.

@@ -241,6 +241,13 @@ pub(super) const KEYS: &[Key] = &[
         "Compute activations again in the backward pass instead of keeping them: less memory, a forward pass more.",
     ),
     key(
+        "optimisation.precision",
+        Kind::Word(&["bf16", "f32"]),
+        NO_BOUNDS,
+        "Type of the trunk's activations on a CUDA device; parameters, gradients, heads and losses are f32 in any case, and on \
+         a CPU everything is.",
+    ),
+    key(
         "optimisation.start_learning_rate",
         Kind::Number,
         at_least(0.0),

@@ -7,10 +7,12 @@ use crate::Error;
 use candle_core::{DType, Tensor, Var};
 use dozen_models::vit::reference::{ForwardOptions, Vit};
 use dozen_models::vit::{Kernels, Parameters, VitConfig};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Type of a trunk's activations. Parameters, their moments and gradients, heads and losses are f32 in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As the parameters.
     F32,

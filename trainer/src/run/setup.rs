@@ -1,7 +1,7 @@
 //! From the configuration file to what the mathematics and the exporter need.
 
 use crate::config::Config;
-use crate::msn::{LossOptions, MsnConfig, Precision, ScheduleOptions, Schedules};
+use crate::msn::{LossOptions, MsnConfig, ScheduleOptions, Schedules};
 use dozen_models::image::{Filter, Preprocessor, Resize};
 use dozen_models::vit::{Family, Kernels, Positions, VitConfig};
 
@@ -42,7 +42,7 @@ impl Config {
             clip_gradient: self.optimisation.clip_gradient,
             kernels: Kernels::Fused,
             recompute: self.optimisation.recompute,
-            precision: Precision::Bf16,
+            precision: self.optimisation.precision,
         }
     }
 
