@@ -21,8 +21,8 @@ pub const PREVIOUS_FILE: &str = "checkpoint.previous.safetensors";
 const PARTIAL_FILE: &str = "checkpoint.safetensors.partial";
 /// Key of the metadata that holds [`Progress`] as JSON.
 const METADATA_KEY: &str = "dozen_train";
-/// Version of the layout.
-const FORMAT: u32 = 1;
+/// Version of the layout, and of the keys of the configuration in it.
+const FORMAT: u32 = 2;
 
 /// How far a run is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,12 @@ pub struct Progress {
     pub images: usize,
     /// What the run was started with.
     pub config: Config,
+}
+
+/// What every version's metadata has.
+#[derive(Deserialize)]
+struct Versioned {
+    format: u32,
 }
 
 impl Progress {
@@ -100,12 +106,17 @@ impl Checkpoint {
         let progress = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
         let progress =
             progress.ok_or_else(|| Error::checkpoint(path, &"it is not a checkpoint of dozen-train"))?;
-        let progress: Progress =
+        // The rest of another format's metadata need not be what this one expects.
+        let Versioned { format } =
             serde_json::from_str(progress).map_err(|error| Error::checkpoint(path, &error))?;
-        if progress.format != FORMAT {
-            let reason = format!("its format is {}, this version reads {FORMAT}", progress.format);
+        if format != FORMAT {
+            let reason = format!(
+                "its format is {format}, this version reads {FORMAT}; export it, or end its run, with the version that wrote it"
+            );
             return Err(Error::checkpoint(path, &reason));
         }
+        let progress: Progress =
+            serde_json::from_str(progress).map_err(|error| Error::checkpoint(path, &error))?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, device)
             .map_err(|error| Error::checkpoint(path, &error))?;
         Ok(Self { tensors, progress })

@@ -185,6 +185,15 @@ fn mistakes_are_named() {
         complain(&["pretrain", "--config", path(&absent), "--data", ".", "--out", "x"])
             .contains("absent.toml")
     );
+    let mut one_of_two = Command::new(env!("CARGO_BIN_EXE_dozen-train"));
+    one_of_two.args(base).env("WORLD_SIZE", "2");
+    let said = String::from_utf8(one_of_two.output().unwrap().stderr).unwrap();
+    assert!(said.contains("RANK is not"), "{said}");
+    #[cfg(not(feature = "nccl"))]
+    {
+        let said = String::from_utf8(one_of_two.env("RANK", "0").output().unwrap().stderr).unwrap();
+        assert!(said.contains("--features nccl") && said.contains("WORLD_SIZE is 2"), "{said}");
+    }
     let model = root.path().join("no-model");
     assert!(
         !complain(&["eval", "low-shot", "--model", path(&model), "--data", path(root.path())]).is_empty()

@@ -185,3 +185,15 @@ fn too_few_images_are_refused_before_anything_is_written() {
     assert!(message.contains("24 images do not fill a batch of 25"), "{message}");
     assert!(!out.exists());
 }
+
+#[test]
+fn a_checkpoint_of_another_format_says_so_whatever_else_it_holds() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join(FILE);
+    let metadata = [("dozen_train".to_owned(), r#"{"format": 1, "step": 3}"#.to_owned())].into();
+    let tensor = candle_core::Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let bytes = safetensors::serialize([("prototypes", tensor)], Some(metadata)).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let message = Checkpoint::load(&path, &Device::Cpu).err().unwrap().to_string();
+    assert!(message.contains("its format is 1, this version reads 2"), "{message}");
+}
