@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 pub struct MsnConfig {
     /// The trunk.
     pub vit: VitConfig,
-    /// Number of heads, each with prototypes of its own; more than one form an ensemble (see [`super::loss`]).
+    /// Number of heads, each with prototypes of its own; more than one form an ensemble (see [`super::loss()`]).
     pub heads: usize,
     /// Width of a head's two hidden layers.
     pub head_hidden: usize,

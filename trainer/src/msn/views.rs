@@ -19,7 +19,7 @@ pub struct AnchorGroup {
     pub pixels: Tensor,
     /// The patches that stay; all where there is none.
     pub mask: Option<Mask>,
-    /// Factors `[depth, 2, views·B]` of the blocks' branches (see [`super::branch_scales`]).
+    /// Factors `[depth, 2, views·B]` of the blocks' branches (stochastic depth).
     pub branch_scales: Option<Tensor>,
 }
 

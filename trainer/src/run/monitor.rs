@@ -1,7 +1,7 @@
 //! Few-shot accuracy of the target encoder while it is being trained.
 //!
 //! The loss says little about what the encoder is good for; a labelled set that training does not learn from says it
-//! directly. It must cost little: at most [`MAX_IMAGES`] images are taken, cropped once and kept, and their features are
+//! directly. It must cost little: at most 2,000 images are taken, cropped once and kept, and their features are
 //! those of the network in memory.
 
 use crate::Error;
@@ -76,8 +76,8 @@ pub struct Accuracy {
 }
 
 impl Monitor {
-    /// Takes equally many images of each class, drawn with the run's seed: of at most [`MAX_CLASSES`] classes, at most
-    /// [`MAX_IMAGES`] in all. Classes with too few readable images are left out.
+    /// Takes equally many images of each class, drawn with the run's seed: of at most 100 classes, at most
+    /// 2,000 in all. Classes with too few readable images are left out.
     ///
     /// # Errors
     /// Where the images cannot be found, or fewer than two classes are large enough.
