@@ -12,7 +12,7 @@ use dozen_trainer::config::Config;
 use dozen_trainer::data::ImageSet;
 use dozen_trainer::data::order::Batches;
 use dozen_trainer::msn::{Mask, Msn, Ranks, Rates, StepTimes, Views};
-use dozen_trainer::run::{Loader, Shard, ViewBatch};
+use dozen_trainer::run::{Loader, Shard, ViewMaker};
 use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -100,30 +100,18 @@ fn batches(config: &Config, folder: &Path, device: &Device) -> Result<(Vec<Views
     let set = Arc::new(ImageSet::open(&[pictures], &config.data)?);
     let order = Batches::new(set.len(), batch_size, config.run.seed).context("too few pictures")?;
     // The loader works ahead by what its channel holds: count the batches that come after.
-    let loader = Loader::start(set, config, order, Shard { rank: 0, count: 1 }, 0..BATCHES + TIMED)?;
+    let maker = ViewMaker::new(&set, config, device)?;
+    let (shard, steps) = (Shard { rank: 0, count: 1 }, 0..BATCHES + TIMED);
+    let loader = Loader::start(set, config, order, shard, steps, maker.takes_plans())?;
     let mut batches = Vec::new();
     for _ in 0..BATCHES {
-        batches.push(views(config, loader.next_batch()?, device)?);
+        batches.push(maker.views(loader.next_batch()?)?);
     }
     let (_, _, started) = (loader.next_batch()?, loader.next_batch()?, Instant::now());
     for _ in 2..TIMED {
         loader.next_batch()?;
     }
     Ok((batches, started.elapsed().as_secs_f64() / (TIMED - 2) as f64))
-}
-
-fn views(config: &Config, batch: ViewBatch, device: &Device) -> Result<Views> {
-    let tensor = |values: Vec<f32>, size: usize| {
-        let rows = values.len() / (3 * size * size);
-        Tensor::from_vec(values, (rows, 3, size, size), device)
-    };
-    let optional = |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
-    Ok(Views::new(
-        tensor(batch.target, config.views.random_size)?,
-        optional(batch.random, config.views.random_size)?,
-        optional(batch.focal, config.views.focal_size)?,
-        batch.mask,
-    )?)
 }
 
 /// Overlapping waves, different in every picture.

@@ -19,6 +19,7 @@ mod limits;
 mod manifest;
 mod preprocess;
 mod resample;
+mod view;
 
 pub use decode::{decode, inspect};
 pub use encode::encode_jpeg;
@@ -27,6 +28,7 @@ pub use format::Format;
 pub use limits::Limits;
 pub use preprocess::{Filter, Preprocessor, Resize};
 pub use resample::{Cut, OutsideImage, Resampler, Window};
+pub use view::{ColourOperation, ViewPlan};
 
 /// Interleaved 8-bit RGB.
 #[derive(Clone, PartialEq, Eq)]

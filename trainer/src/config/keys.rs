@@ -14,7 +14,8 @@ pub(super) const KEYS: &[Key] = &[
         "data.memory_mib",
         Kind::Count,
         at_least(0.0),
-        "Decoded sets up to this size, in MiB, are kept in memory; larger ones are decoded batch by batch.",
+        "Decoded sets up to this size, in MiB, are kept in memory, on a GPU in the GPU's, where their views are made too; \
+         larger ones are decoded batch by batch.",
     ),
     key(
         "data.shrink_short_side",

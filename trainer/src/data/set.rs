@@ -100,7 +100,15 @@ impl ImageSet {
 
     /// Whether they are held decoded.
     pub fn in_memory(&self) -> bool {
-        matches!(self.pictures, Pictures::Decoded(_))
+        self.decoded().is_some()
+    }
+
+    /// All of them, where they are held decoded.
+    pub fn decoded(&self) -> Option<&[RgbImage]> {
+        match &self.pictures {
+            Pictures::Decoded(images) => Some(images),
+            Pictures::Encoded(_) => None,
+        }
     }
 
     /// What the paths were recognised as, in their order.

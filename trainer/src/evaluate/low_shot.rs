@@ -12,8 +12,8 @@ use rayon::prelude::*;
 pub struct LowShotOptions {
     /// Where labelled images come from.
     pub protocol: Protocol,
-    /// λ of the logistic regression.
-    pub l2: f64,
+    /// λ of the logistic regression; a row each.
+    pub l2: Vec<f64>,
 }
 
 /// Where labelled images come from.
@@ -32,7 +32,7 @@ pub enum Protocol {
     Listed(Vec<Split>),
 }
 
-/// Class-balanced accuracy of both heads.
+/// Class-balanced accuracy of class means and of a logistic regression with each λ.
 pub fn low_shot(name: &str, features: &Features, options: &LowShotOptions) -> Result<LowShotReport, Error> {
     let groups = match &options.protocol {
         Protocol::Drawn { shots, draws, seed } => shots
@@ -41,12 +41,14 @@ pub fn low_shot(name: &str, features: &Features, options: &LowShotOptions) -> Re
             .collect::<Result<Vec<_>, Error>>()?,
         Protocol::Listed(splits) => vec![(None, splits.clone())],
     };
+    let logistic = options.l2.iter().map(|&l2| HeadKind::Logistic { l2 });
+    let heads: Vec<HeadKind> = std::iter::once(HeadKind::Prototype).chain(logistic).collect();
     let mut rows = Vec::new();
     for (shots, splits) in groups {
-        for head in [HeadKind::Prototype, HeadKind::Logistic] {
+        for &head in &heads {
             let accuracies: Vec<f64> = splits
                 .par_iter()
-                .map(|split| class_balanced_accuracy(features, features, split, head, options.l2))
+                .map(|split| class_balanced_accuracy(features, features, split, head))
                 .collect::<Result<_, _>>()?;
             rows.push(Row::new(head, shots, &accuracies));
         }
@@ -55,7 +57,6 @@ pub fn low_shot(name: &str, features: &Features, options: &LowShotOptions) -> Re
         model: name.to_owned(),
         images: features.vectors.len(),
         classes: features.classes.len(),
-        l2: options.l2,
         rows,
     })
 }
@@ -67,7 +68,6 @@ pub(super) fn class_balanced_accuracy(
     features: &Features,
     split: &Split,
     kind: HeadKind,
-    l2: f64,
 ) -> Result<f64, Error> {
     let class_of = |position: usize| features.labels[position] as ClassKey;
     let head: Box<dyn Head> = match kind {
@@ -78,7 +78,7 @@ pub(super) fn class_balanced_accuracy(
             }
             Box::new(head)
         }
-        HeadKind::Logistic => {
+        HeadKind::Logistic { l2 } => {
             let examples: Vec<(ClassKey, &[f32])> = split
                 .labelled
                 .iter()
@@ -119,8 +119,8 @@ mod tests {
             vectors: vec![east.clone(), north.clone(), east, north.clone(), north.clone(), north],
         };
         let split = Split { labelled: vec![0, 1], queries: vec![2, 3, 4, 5] };
-        for head in [HeadKind::Prototype, HeadKind::Logistic] {
-            let balanced = class_balanced_accuracy(&features, &features, &split, head, 0.01).unwrap();
+        for head in [HeadKind::Prototype, HeadKind::Logistic { l2: 0.01 }] {
+            let balanced = class_balanced_accuracy(&features, &features, &split, head).unwrap();
             assert!((balanced - f64::midpoint(1.0 / 3.0, 1.0)).abs() < 1e-12, "{head:?}: {balanced}");
         }
     }

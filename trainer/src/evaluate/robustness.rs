@@ -29,13 +29,14 @@ pub fn robustness(
     options: &RobustnessOptions,
 ) -> Result<Report, Error> {
     let splits = drawn_splits(whole, options.shots, options.draws, options.seed)?;
+    let head = HeadKind::Logistic { l2: options.l2 };
     let mut rows = Vec::with_capacity(masked.len());
     for (share, features) in masked {
         let accuracies: Vec<f64> = splits
             .par_iter()
-            .map(|split| class_balanced_accuracy(features, whole, split, HeadKind::Logistic, options.l2))
+            .map(|split| class_balanced_accuracy(features, whole, split, head))
             .collect::<Result<_, _>>()?;
-        let row = Row::new(HeadKind::Logistic, Some(options.shots), &accuracies);
+        let row = Row::new(head, Some(options.shots), &accuracies);
         rows.push(ReportRow {
             case: format!("{:.0} % dropped", 100.0 * share),
             accuracy: row.accuracy,

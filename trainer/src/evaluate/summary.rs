@@ -5,19 +5,33 @@ use serde::Serialize;
 use std::fmt::Write as _;
 
 /// Which head answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "head", rename_all = "snake_case")]
 pub enum HeadKind {
     /// Nearest class mean by cosine.
     Prototype,
     /// Multinomial logistic regression without intercept.
-    Logistic,
+    Logistic {
+        /// λ, whose C is 1/λ.
+        l2: f64,
+    },
+}
+
+impl HeadKind {
+    /// Its name, without options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prototype => "prototype",
+            Self::Logistic { .. } => "logistic",
+        }
+    }
 }
 
 /// One cell of the table: one head, one number of shots.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// The head.
+    #[serde(flatten)]
     pub head: HeadKind,
     /// Labelled images per class; absent where lists name them.
     pub shots: Option<Shots>,
@@ -38,8 +52,6 @@ pub struct LowShotReport {
     pub images: usize,
     /// Classes.
     pub classes: usize,
-    /// λ of the logistic regression.
-    pub l2: f64,
     /// The table.
     pub rows: Vec<Row>,
 }
@@ -65,9 +77,10 @@ impl LowShotReport {
             self.model, self.images, self.classes
         );
         for row in &self.rows {
+            let name = row.head.name();
             let head = match row.head {
-                HeadKind::Prototype => "prototype".to_owned(),
-                HeadKind::Logistic => format!("logistic, λ = {}", self.l2),
+                HeadKind::Prototype => name.to_owned(),
+                HeadKind::Logistic { l2 } => format!("{name}, λ = {l2}"),
             };
             let shots = row.shots.map_or_else(|| "listed".to_owned(), |shots| shots.to_string());
             let interval = row.interval.map_or_else(String::new, |half| format!("± {:.1}", 100.0 * half));
@@ -118,15 +131,17 @@ mod tests {
     #[test]
     fn the_table_says_what_it_shows() {
         let rows = vec![Row {
-            head: HeadKind::Logistic,
+            head: HeadKind::Logistic { l2: 0.0025 },
             shots: Some(Shots::PerClass(5)),
             splits: 20,
             accuracy: 0.6789,
             interval: Some(0.0123),
         }];
-        let report = LowShotReport { model: "tiny".into(), images: 90, classes: 3, l2: 0.0025, rows };
+        let report = LowShotReport { model: "tiny".into(), images: 90, classes: 3, rows };
         let table = report.to_markdown();
         assert!(table.starts_with("tiny: 90 images, 3 classes"));
+        let row = serde_json::to_value(&report.rows[0]).unwrap();
+        assert_eq!((&row["head"], &row["l2"]), (&"logistic".into(), &0.0025.into()));
         assert!(table.contains("| logistic, λ = 0.0025 | 5 | 67.9 | ± 1.2 | 20 |"), "{table}");
     }
 }

@@ -1,6 +1,8 @@
 //! A training run: batches in, steps, log lines and checkpoints out.
 
+mod batch;
 pub mod checkpoint;
+mod device_images;
 pub mod estimate;
 mod loader;
 pub mod log;
@@ -9,8 +11,9 @@ pub mod ranks;
 mod setup;
 mod train;
 
+pub use batch::{Pixels, ViewBatch, ViewMaker};
 pub use checkpoint::{Checkpoint, Progress};
-pub use loader::{Loader, Shard, ViewBatch};
+pub use loader::{Loader, Shard};
 pub use log::LogRecord;
 pub use monitor::{Accuracy, Monitor, MonitorRecord};
 pub use train::{Event, Outcome, RunOptions, Start, pretrain};

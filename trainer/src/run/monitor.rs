@@ -157,9 +157,9 @@ impl Monitor {
         };
         let protocol =
             Protocol::Drawn { shots: SHOTS.map(Shots::PerClass).to_vec(), draws: DRAWS, seed: self.seed };
-        let report = low_shot("target encoder", &features, &LowShotOptions { protocol, l2: L2 })?;
+        let report = low_shot("target encoder", &features, &LowShotOptions { protocol, l2: vec![L2] })?;
         let accuracies = report.rows.iter().filter_map(|row| {
-            let head = serde_json::to_value(row.head).ok()?.as_str()?.to_owned();
+            let head = row.head.name().to_owned();
             let Some(Shots::PerClass(shots)) = row.shots else { return None };
             Some(Accuracy { head, shots, accuracy: row.accuracy, interval: row.interval })
         });

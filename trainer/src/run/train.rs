@@ -1,7 +1,8 @@
 //! The pre-training loop.
 
+use super::batch::{ViewBatch, ViewMaker};
 use super::checkpoint::{Checkpoint, Progress, run_files};
-use super::loader::{Loader, Shard, ViewBatch};
+use super::loader::{Loader, Shard};
 use super::log::{self, JsonLines, LogRecord};
 use super::monitor::{self, Monitor, MonitorRecord};
 use crate::Error;
@@ -9,7 +10,7 @@ use crate::config::Config;
 use crate::data::order::{Batches, Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped, UnreadableList};
 use crate::msn::{Msn, PendingReport, Ranks, Rates, StepReport, TargetEncoder, Views, branch_scales};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use dozen_models::vit::Parameters;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,7 +112,8 @@ pub fn pretrain(
     if let Some(list) = &mut unreadable {
         list.add(set.skipped())?;
     }
-    let loader = Loader::start(Arc::clone(set), config, order, shard, run.step..steps)?;
+    let maker = ViewMaker::new(set, config, device)?;
+    let loader = Loader::start(Arc::clone(set), config, order, shard, run.step..steps, maker.takes_plans())?;
     observe(Event::Started { step: run.step, steps, steps_per_epoch: order.steps_per_epoch() });
 
     if run.step == 0 {
@@ -127,7 +129,7 @@ pub fn pretrain(
         let batches = (0..config.optimisation.accumulate).map(|_| loader.next_batch());
         let batches = batches.collect::<Result<Vec<_>, _>>()?;
         window.waited += waiting.elapsed();
-        let (report, rates) = run.step(batches)?;
+        let (report, rates) = run.step(batches, &maker)?;
         window.pending.push(report);
         observe(Event::Stepped { step: run.step });
         let skipped = loader.take_unreadable();
@@ -251,8 +253,13 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn step(&mut self, batches: Vec<ViewBatch>) -> Result<(PendingReport, Rates), Error> {
-        let views = batches.into_iter().enumerate().map(|(micro, batch)| self.views(batch, micro));
+    fn step(
+        &mut self,
+        batches: Vec<ViewBatch>,
+        maker: &ViewMaker<'_>,
+    ) -> Result<(PendingReport, Rates), Error> {
+        let made = batches.into_iter().map(|batch| maker.views(batch));
+        let views = made.enumerate().map(|(micro, views)| self.drop_paths(views?, micro));
         let views = views.collect::<Result<Vec<_>, _>>()?;
         let rates = self.schedules.at(self.step + 1);
         let report = self.msn.take_step(&views, &rates)?;
@@ -260,20 +267,8 @@ impl<'a> Run<'a> {
         Ok((report, rates))
     }
 
-    fn views(&self, batch: ViewBatch, micro: usize) -> Result<Views, Error> {
-        let sizes = &self.config.views;
-        let tensor = |values: Vec<f32>, size: usize| {
-            let rows = values.len() / (3 * size * size);
-            Tensor::from_vec(values, (rows, 3, size, size), self.device)
-        };
-        let optional =
-            |values: Vec<f32>, size| (!values.is_empty()).then(|| tensor(values, size)).transpose();
-        let mut views = Views::new(
-            tensor(batch.target, sizes.random_size)?,
-            optional(batch.random, sizes.random_size)?,
-            optional(batch.focal, sizes.focal_size)?,
-            batch.mask,
-        )?;
+    /// Draws which branches each anchor leaves out.
+    fn drop_paths(&self, mut views: Views, micro: usize) -> Result<Views, Error> {
         let rate = self.config.model.drop_path;
         if rate > 0.0 {
             let part = (micro * self.ranks.count() + self.ranks.rank()) as u32;

@@ -1,7 +1,6 @@
 //! Colour operations on interleaved 8-bit RGB, with the rounding of Pillow's `ImageEnhance` and HSV conversion.
 
-use rand::Rng;
-use rand::seq::SliceRandom as _;
+use dozen_models::image::ColourOperation;
 
 /// Luma of ITU-R 601, as Pillow's `convert("L")`.
 fn luma(pixel: &[u8]) -> u8 {
@@ -14,6 +13,17 @@ fn blend(degenerate: u8, value: u8, factor: f32) -> u8 {
     let degenerate = f32::from(degenerate);
     // `as` saturates, which is the clamp, and truncates, as Pillow does.
     (degenerate + factor * (f32::from(value) - degenerate)) as u8
+}
+
+/// Does one of the operations of a plan.
+pub(super) fn apply(pixels: &mut [u8], operation: ColourOperation) {
+    match operation {
+        ColourOperation::Brightness(factor) => brightness(pixels, factor),
+        ColourOperation::Contrast(factor) => contrast(pixels, factor),
+        ColourOperation::Saturation(factor) => saturation(pixels, factor),
+        ColourOperation::Hue(turn) => hue(pixels, turn),
+        ColourOperation::Grey => grey(pixels),
+    }
 }
 
 /// Blends with black.
@@ -116,23 +126,5 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
         3 => [low, falling, value],
         4 => [rising, low, value],
         _ => [value, low, falling],
-    }
-}
-
-/// Brightness, contrast and saturation by factors from `1 ± range`, hue by up to `± hue_range` of the circle, in random
-/// order.
-pub(super) fn jitter(pixels: &mut [u8], range: f32, hue_range: f32, rng: &mut impl Rng) {
-    let mut order = [0, 1, 2, 3];
-    order.shuffle(rng);
-    let mut factor = || rng.random_range((1.0 - range).max(0.0)..=1.0 + range);
-    let factors = [factor(), factor(), factor()];
-    let turn = rng.random_range(-hue_range..=hue_range);
-    for operation in order {
-        match operation {
-            0 => brightness(pixels, factors[0]),
-            1 => contrast(pixels, factors[1]),
-            2 => saturation(pixels, factors[2]),
-            _ => hue(pixels, turn),
-        }
     }
 }

@@ -1,46 +1,16 @@
-//! Making one view, and all views of a batch.
+//! Making views on the CPU.
 
 use super::blur::Blur;
 use super::colour;
 use super::crop::random_window;
 use crate::Error;
-use dozen_models::image::{Cut, Filter, Resampler, RgbImage};
+use dozen_models::image::{Cut, Filter, Resampler, RgbImage, ViewPlan};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
 /// Per-channel mean of ImageNet on the 0–1 scale.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Per-channel standard deviation of ImageNet on the 0–1 scale.
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
-
-/// Colour distortions shared by all views.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Distortion {
-    /// Probability of a horizontal flip.
-    pub flip_probability: f64,
-    /// Probability that brightness, contrast, saturation and hue are jittered.
-    pub jitter_probability: f64,
-    /// Strength s: brightness, contrast and saturation vary by ±0.8·s, hue by ±0.2·s.
-    pub jitter_strength: f32,
-    /// Probability that colour is taken away.
-    pub grey_probability: f64,
-    /// Probability of a Gaussian blur.
-    pub blur_probability: f64,
-    /// Range of the blur's standard deviation in pixels.
-    pub blur_sigma: (f32, f32),
-}
-
-/// How one kind of view is made.
-#[derive(Clone, Copy, Debug)]
-pub struct ViewRecipe<'a> {
-    /// Side in pixels.
-    pub size: usize,
-    /// Range of the crop's share of the image area.
-    pub area: (f64, f64),
-    /// Colour.
-    pub distortion: &'a Distortion,
-}
 
 /// Makes views one after the other; one per thread, it keeps its buffers.
 #[derive(Default)]
@@ -54,13 +24,20 @@ impl ViewRenderer {
     pub fn render(
         &mut self,
         image: &RgbImage,
-        recipe: &ViewRecipe<'_>,
-        rng: &mut impl Rng,
+        plan: &ViewPlan,
+        size: usize,
         out: &mut [f32],
     ) -> Result<(), Error> {
-        let flip = recipe.distortion.flip_probability;
-        let mut pixels = self.crop_and_flip(image, recipe.size, recipe.area, flip, rng)?;
-        self.distort(&mut pixels, recipe, rng);
+        let mut pixels = self.resize(image, plan.window, size)?;
+        if plan.flip {
+            flip(&mut pixels, size);
+        }
+        for &operation in &plan.colours {
+            colour::apply(&mut pixels, operation);
+        }
+        if let Some(sigma) = plan.blur {
+            self.blur.apply(&mut pixels, size, sigma);
+        }
         normalise(&pixels, out);
         Ok(())
     }
@@ -87,20 +64,6 @@ impl ViewRenderer {
     pub(super) fn resize(&mut self, image: &RgbImage, window: Cut, size: usize) -> Result<Vec<u8>, Error> {
         let size = (size as u32, size as u32);
         Ok(self.resampler.cut(image, window, size, Filter::Bilinear)?.pixels)
-    }
-
-    fn distort(&mut self, pixels: &mut [u8], recipe: &ViewRecipe<'_>, rng: &mut impl Rng) {
-        let distortion = recipe.distortion;
-        if rng.random_bool(distortion.jitter_probability) {
-            colour::jitter(pixels, 0.8 * distortion.jitter_strength, 0.2 * distortion.jitter_strength, rng);
-        }
-        if rng.random_bool(distortion.grey_probability) {
-            colour::grey(pixels);
-        }
-        if rng.random_bool(distortion.blur_probability) {
-            let sigma = rng.random_range(distortion.blur_sigma.0..=distortion.blur_sigma.1);
-            self.blur.apply(pixels, recipe.size, sigma);
-        }
     }
 }
 

@@ -81,7 +81,9 @@ fn render(distortion: &Distortion, area: (f64, f64), view: u16) -> Vec<f32> {
     let recipe = ViewRecipe { size: 16, area, distortion };
     let mut out = vec![f32::NAN; 3 * 16 * 16];
     let mut rng = keyed_rng(0, Purpose::View, 5, 2, view);
-    ViewRenderer::default().render(&photo(), &recipe, &mut rng, &mut out).unwrap();
+    let photo = photo();
+    let plan = recipe.draw(photo.width, photo.height, &mut rng);
+    ViewRenderer::default().render(&photo, &plan, recipe.size, &mut out).unwrap();
     out
 }
 

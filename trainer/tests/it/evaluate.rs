@@ -27,12 +27,12 @@ fn raw_pixels_tell_colours_apart() {
     }
 
     let drawn = Protocol::Drawn { shots: vec![Shots::PerClass(1), Shots::PerClass(5)], draws: 4, seed: 0 };
-    let report = low_shot("raw", &features, &LowShotOptions { protocol: drawn, l2: 0.0025 }).unwrap();
+    let report = low_shot("raw", &features, &LowShotOptions { protocol: drawn, l2: vec![0.0025] }).unwrap();
     assert_eq!(report.rows.len(), 4);
     assert!(report.rows.iter().all(|row| row.accuracy > 0.95 && row.splits == 4), "{report:?}");
 
     let split = listed_split(&features, "sky/00.png\ngrass/00.png\nbrick/00.png", None).unwrap();
-    let listed = LowShotOptions { protocol: Protocol::Listed(vec![split]), l2: 0.0025 };
+    let listed = LowShotOptions { protocol: Protocol::Listed(vec![split]), l2: vec![0.0025] };
     let report = low_shot("raw", &features, &listed).unwrap();
     assert!(
         report.rows.iter().all(|row| row.accuracy > 0.95 && row.shots.is_none() && row.interval.is_none())
@@ -42,6 +42,6 @@ fn raw_pixels_tell_colours_apart() {
     let mut shuffled = features;
     shuffled.labels.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
     let drawn = Protocol::Drawn { shots: vec![Shots::PerClass(5)], draws: 10, seed: 0 };
-    let report = low_shot("raw", &shuffled, &LowShotOptions { protocol: drawn, l2: 0.0025 }).unwrap();
+    let report = low_shot("raw", &shuffled, &LowShotOptions { protocol: drawn, l2: vec![0.0025] }).unwrap();
     assert!(report.rows.iter().all(|row| (0.1..0.6).contains(&row.accuracy)), "{report:?}");
 }

@@ -12,7 +12,7 @@ fn a_sweep_trains_each_variant_once_and_tables_them() {
     let variant =
         |name: &str, change: &str| format!("[[variant]]\nname = \"{name}\"\noverrides = [{change}]\n");
     let text = format!(
-        "config = {:?}\noverrides = [\"schedule.epochs=1\"]\nshots = [\"1\", \"2\"]\ndraws = 2\nseed = 0\nl2 = 0.0025\n{}{}",
+        "config = {:?}\noverrides = [\"schedule.epochs=1\"]\nshots = [\"1\", \"2\"]\ndraws = 2\nseed = 0\nl2 = [0.0025]\n{}{}",
         micro::config_path(),
         variant("base", ""),
         variant("heavy", "\"loss.memax_weight=5.0\""),
@@ -32,7 +32,10 @@ fn a_sweep_trains_each_variant_once_and_tables_them() {
         "cpu",
     ];
     let (table, _) = succeed(&arguments);
-    assert!(table.contains("| heavy | loss.memax_weight=5.0 |") && table.contains("logistic, 2"), "{table}");
+    assert!(
+        table.contains("| heavy | loss.memax_weight=5.0 |") && table.contains("logistic, λ = 0.0025, 2"),
+        "{table}"
+    );
     let log = std::fs::metadata(out.join("base/log.jsonl")).unwrap().modified().unwrap();
     let (again, _) = succeed(&arguments);
     assert_eq!(table, again);

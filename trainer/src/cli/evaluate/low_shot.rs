@@ -22,9 +22,9 @@ pub(in crate::cli) struct Arguments {
     /// Seed of the draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// λ of the logistic regression, whose C is 1/λ.
-    #[arg(long, default_value_t = 0.0025, value_name = "λ")]
-    l2: f64,
+    /// λ of the logistic regression, whose C is 1/λ; several give a row each.
+    #[arg(long, value_delimiter = ',', default_value = "0.0025", value_name = "λ,…")]
+    l2: Vec<f64>,
     /// Files that name the labelled images, one per line, instead of drawing them; one split each. An image is named
     /// by its path or the end of it.
     #[arg(long, num_args = 1.., value_name = "FILE")]
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let source = arguments.model.load()?;
     let features = embed(&source, &read_images(&arguments.data)?, Sight::Whole)?;
-    let options = LowShotOptions { protocol: protocol(arguments, &features)?, l2: arguments.l2 };
+    let options = LowShotOptions { protocol: protocol(arguments, &features)?, l2: arguments.l2.clone() };
     let report = low_shot(&source.name(), &features, &options)?;
     arguments.output.write(&report, &report.to_markdown())
 }

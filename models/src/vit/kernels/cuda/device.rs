@@ -5,7 +5,9 @@
 
 use super::plan::{Argument, Element, Launch};
 use candle_core::backend::BackendStorage as _;
-use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
@@ -105,6 +107,36 @@ pub(super) fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
 pub(super) fn empty(device: &CudaDevice, dtype: DType, shape: impl Into<Shape>) -> Result<Tensor> {
     let shape = shape.into();
     Ok(tensor(allocate(device, dtype, shape.elem_count())?, shape))
+}
+
+/// An array that is no tensor.
+pub(super) struct Array<T> {
+    memory: CudaSlice<T>,
+    device: CudaDevice,
+}
+
+impl<T: DeviceRepr + 'static> Array<T> {
+    /// Of values of the host.
+    pub(super) fn upload(device: &CudaDevice, values: &[T]) -> Result<Self> {
+        Ok(Self { memory: device.clone_htod(values)?, device: device.clone() })
+    }
+
+    /// Yet to be written.
+    pub(super) fn empty(device: &CudaDevice, length: usize) -> Result<Self> {
+        #[expect(unsafe_code, reason = "fresh device memory is not initialised")]
+        // SAFETY: as in `allocate`.
+        let memory = unsafe { device.alloc(length)? };
+        Ok(Self { memory, device: device.clone() })
+    }
+
+    /// Replaces a part.
+    pub(super) fn write(&mut self, start: usize, values: &[T]) -> Result<()> {
+        self.device.memcpy_htod(values, &mut self.memory.slice_mut(start..start + values.len()))
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.memory.device_ptr(&self.device.cuda_stream()).0
+    }
 }
 
 /// Queues launches, in order.

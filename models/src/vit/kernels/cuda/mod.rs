@@ -1,4 +1,4 @@
-//! Kernels for training on CUDA devices, forward and backward, as candle custom operations: f32 or bf16 activations, f32
+//! Kernels for training on CUDA devices: a ViT forward and backward as candle custom operations, the optimiser, augmented views; f32 or bf16 activations, f32
 //! LayerNorm parameters and biases, f32 sums in a fixed order.
 //!
 //! `source/` holds the kernels in CUDA C++, [`plan`] what is launched for an operation, the other modules the operations.
@@ -22,6 +22,8 @@ mod plan;
 mod tests;
 #[cfg(feature = "cuda")]
 pub mod update;
+#[cfg(feature = "cuda")]
+pub mod views;
 
 #[cfg(feature = "cuda")]
 pub(super) use operations::{attention, gelu, layer_norm, linear, linear_gelu, log_assignment};

@@ -1,8 +1,8 @@
 //! The optimiser's step over all parameters in three launches, without the host waiting for the device.
 
-use super::device::{address_of, empty, launch};
+use super::device::{Array, address_of, empty, launch};
 use super::plan::{self, CONTROL, UpdatedArrays};
-use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 pub use super::plan::Rates;
 
@@ -47,13 +47,13 @@ impl Control {
         let device = self.0.device().as_cuda_device()?;
         let arrays = parameters.iter().map(addresses).collect::<Result<Vec<_>>>()?;
         let (table, chunks) = plan::table(&arrays);
-        let table = upload(device, &table)?;
+        let table = Array::upload(device, &table)?;
         let squares = empty(device, DType::F32, chunks)?;
         let norms = empty(device, DType::F32, parameters.len())?;
         let loss = super::device::packed_detached(loss)?;
         let numbers = [&squares, &loss, &norms, &self.0].map(address_of);
         let [squares, loss, of_norms, control] = numbers;
-        let arrays = [table.address, squares?, loss?, of_norms?, control?];
+        let arrays = [table.address(), squares?, loss?, of_norms?, control?];
         launch(device, &plan::update(parameters.len(), chunks, arrays, rates))?;
         Ok(norms)
     }
@@ -76,18 +76,4 @@ fn addresses(one: &Updated<'_>) -> Result<UpdatedArrays> {
         decayed: one.decayed,
         clipped: one.clipped,
     })
-}
-
-/// The table on the device.
-struct Table {
-    _memory: candle_core::cuda_backend::cudarc::driver::CudaSlice<u64>,
-    address: u64,
-}
-
-fn upload(device: &CudaDevice, words: &[u64]) -> Result<Table> {
-    use candle_core::cuda_backend::cudarc::driver::DevicePtr;
-    let memory = device.clone_htod(words)?;
-    let stream = device.cuda_stream();
-    let address = memory.device_ptr(&stream).0;
-    Ok(Table { _memory: memory, address })
 }

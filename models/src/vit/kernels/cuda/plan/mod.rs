@@ -5,12 +5,16 @@
 mod attention;
 mod rows;
 mod update;
+mod views;
 
 pub(super) use attention::Attention;
 pub(super) use rows::{Elements, Rows, stripes};
 #[cfg_attr(not(feature = "cuda"), expect(unreachable_pub, reason = "public with the operations"))]
 pub use update::Rates;
 pub(super) use update::{CONTROL, UpdatedArrays, table, update};
+#[cfg(test)]
+pub(super) use views::view_colours;
+pub(super) use views::{ImagePlace, view_table, views, views_at_a_time};
 
 /// Threads of a block, where a kernel does not say otherwise.
 const THREADS: u32 = 256;

@@ -4,3 +4,4 @@
 #include "layer_norm.cuh"
 #include "linear.cuh"
 #include "update.cuh"
+#include "views.cuh"

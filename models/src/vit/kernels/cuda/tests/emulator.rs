@@ -53,20 +53,20 @@ impl Emulator {
     }
 
     /// Address of a new array of so many bytes, filled with NaN.
-    fn allocate(&self, bytes: usize) -> u64 {
+    pub(super) fn allocate(&self, bytes: usize) -> u64 {
         let mut address = [0; 8];
         self.request(&[&0_u32.to_le_bytes(), &(bytes as u64).to_le_bytes()], &mut address);
         u64::from_le_bytes(address)
     }
 
-    fn upload(&self, bytes: &[u8]) -> u64 {
+    pub(super) fn upload(&self, bytes: &[u8]) -> u64 {
         let address = self.allocate(bytes.len());
         let head = [&1_u32.to_le_bytes()[..], &address.to_le_bytes(), &(bytes.len() as u64).to_le_bytes()];
         self.request(&[&head.concat(), bytes], &mut []);
         address
     }
 
-    fn download(&self, address: u64, length: usize) -> Vec<u8> {
+    pub(super) fn download(&self, address: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         let head = [&2_u32.to_le_bytes()[..], &address.to_le_bytes(), &(length as u64).to_le_bytes()];
         self.request(&[&head.concat()], &mut bytes);

@@ -6,6 +6,7 @@ mod attention;
 mod emulator;
 mod rows;
 mod update;
+mod views;
 
 use super::plan::Element;
 use candle_core::{Device, Result, Tensor, Var};
