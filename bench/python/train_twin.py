@@ -1,7 +1,9 @@
-"""The peer of `cargo xtask bench train`: the same MSN step (arXiv 2204.07141) in PyTorch, written the usual way.
+"""The peer of `cargo xtask bench train` and `bench twin`: the same MSN step (arXiv 2204.07141) in PyTorch, written the
+usual way.
 
 Reads the weights and views that our side exported, prints a line when ready, then answers every line of its input with
-a line of JSON: `go N` takes N more steps, `matmul` measures a large matrix product.
+a line of JSON: `go N` takes N more steps, `take RATES` one on new views with these rates (JSON), `save` writes the state,
+`matmul` measures a large matrix product.
 """
 
 import json
@@ -12,7 +14,7 @@ import time
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 MATRIX = 2048
@@ -81,7 +83,8 @@ class Encoder(nn.Module):
         x = torch.cat([cls, tokens], 1)
         for block in self.blocks:
             x = block(x)
-        return self.fc(self.norm(x[:, 0]))
+        features = self.norm(x[:, 0])
+        return features, self.fc(features)
 
 
 def log_assignment(x, prototypes, options):
@@ -91,6 +94,13 @@ def log_assignment(x, prototypes, options):
     if smoothing == 0:
         return logs
     return ((1 - smoothing) * logs.exp() + smoothing / len(prototypes)).log()
+
+
+def koleo(features):
+    unit = F.normalize(features, dim=1)
+    with torch.no_grad():
+        nearest = (unit @ unit.T).fill_diagonal_(-2).argmax(1)
+    return -((unit - unit[nearest]).square().sum(1) + 1e-8).sqrt().log().mean()
 
 
 def sinkhorn(targets):
@@ -105,7 +115,7 @@ def sinkhorn(targets):
 class Step:
     def __init__(self, folder, device):
         case = json.load(open(os.path.join(folder, "case.json")))
-        self.config, self.case, self.device = case["config"], case, device
+        self.folder, self.config, self.case, self.device = folder, case["config"], case, device
         state = load_file(os.path.join(folder, "state.safetensors"), device=device)
         self.anchor, self.target = Encoder(self.config).to(device), Encoder(self.config).to(device)
         for name, network in (("anchor.", self.anchor), ("target.", self.target)):
@@ -123,34 +133,35 @@ class Step:
             {"params": plain + [self.prototypes], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=case["learning_rate"], fused=True)
-        self.batches = self.load_batches(folder)
+        self.batches = []
         self.steps = 0
         self.encode_anchor, self.encode_target = self.anchor, self.target
         if device != "cpu":
             self.encode_anchor, self.encode_target = torch.compile(self.anchor), torch.compile(self.target)
 
-    def load_batches(self, folder):
+    def load_batches(self):
         batches = {}
-        for key, value in load_file(os.path.join(folder, "batches.safetensors"), device=self.device).items():
+        path = os.path.join(self.folder, "batches.safetensors")
+        for key, value in load_file(path, device=self.device).items():
             number, name = key.split(".")
             batches.setdefault(int(number), {})[name] = value
-        return [batches[number] for number in sorted(batches)]
+        self.batches = [batches[number] for number in sorted(batches)]
 
     def anchors(self, batch):
         random, focal, keep = batch.get("random"), batch.get("focal"), batch.get("keep")
         if random is None or focal is None:
-            return self.encode_anchor(focal if random is None else random, keep)
+            return [self.encode_anchor(focal if random is None else random, keep)]
         if random.shape[-1] == focal.shape[-1]:
-            return self.encode_anchor(torch.cat([random, focal]), keep)
-        return torch.cat([self.encode_anchor(random, keep), self.encode_anchor(focal)])
+            return [self.encode_anchor(torch.cat([random, focal]), keep)]
+        return [self.encode_anchor(random, keep), self.encode_anchor(focal)]
 
     def loss(self, batch):
         options = self.config["loss"]
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device != "cpu"):
             with torch.no_grad():
-                target = self.encode_target(batch["target"])
-            anchors = self.anchors(batch)
-        target, anchors = target.float(), anchors.float()
+                _, target = self.encode_target(batch["target"])
+            groups = self.anchors(batch)
+        target, anchors = target.float(), torch.cat([output for _, output in groups]).float()
         with torch.no_grad():
             logs = log_assignment(target, self.prototypes, options)
             targets = F.softmax(logs / self.case["sharpen"], dim=1)
@@ -162,7 +173,10 @@ class Step:
         mean = probabilities.mean(0)
         memax = math.log(len(mean)) + (mean * mean.clamp(min=1e-30).log()).sum()
         entropy = -(probabilities * logs).sum(1).mean()
-        return agreement + options["memax_weight"] * memax + options["entropy_weight"] * entropy
+        total = agreement + options["memax_weight"] * memax + options["entropy_weight"] * entropy
+        if options["koleo_weight"] > 0:
+            total = total + options["koleo_weight"] * koleo(groups[0][0].float())
+        return total
 
     def synchronise(self):
         if self.device != "cpu":
@@ -198,6 +212,22 @@ class Step:
             "losses": losses, "gradient_norms": norms,
         }
 
+    def take_fed(self, rates):
+        self.case.update(rates)
+        decayed, plain = self.optimizer.param_groups
+        decayed["lr"] = plain["lr"] = rates["learning_rate"]
+        decayed["weight_decay"] = rates["weight_decay"]
+        self.load_batches()
+        return {"loss": self.take()[0]}
+
+    def save(self):
+        state = {"prototypes": self.prototypes.detach()}
+        for name, network in (("anchor.", self.anchor), ("target.", self.target)):
+            own = network.state_dict().items()
+            state |= {name + key: value for key, value in own if not key.endswith("num_batches_tracked")}
+        save_file(state, os.path.join(self.folder, "trained.safetensors"))
+        return {}
+
     def matmul(self):
         left, right = (torch.randn(MATRIX, MATRIX, device=self.device) for _ in range(2))
         best = math.inf
@@ -214,8 +244,15 @@ def main():
     step = Step(folder, device)
     print(json.dumps({"peer": f"PyTorch {torch.__version__}"}), flush=True)
     for line in sys.stdin:
-        words = line.split()
-        answer = step.go(int(words[1])) if words[0] == "go" else step.matmul()
+        command, _, argument = line.strip().partition(" ")
+        if command == "go":
+            if not step.batches:
+                step.load_batches()
+            answer = step.go(int(argument))
+        elif command == "take":
+            answer = step.take_fed(json.loads(argument))
+        else:
+            answer = step.save() if command == "save" else step.matmul()
         print(json.dumps(answer), flush=True)
 
 

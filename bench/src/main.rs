@@ -1,9 +1,11 @@
 //! Benchmarks: ours and its peers on the same inputs, in interleaved rounds of one run, as ratios.
 #![expect(clippy::print_stdout, reason = "tables go to standard output")]
 
+mod child;
 mod index;
 mod report;
 mod train;
+mod twin;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -26,6 +28,15 @@ enum Bench {
         #[command(flatten)]
         programs: train::Programs,
     },
+    /// A whole run beside the same run in PyTorch: what each encoder knows at the end.
+    Twin {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        experiment: twin::Experiment,
+        #[command(flatten)]
+        programs: twin::Programs,
+    },
 }
 
 #[derive(Args)]
@@ -42,5 +53,6 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
         Bench::Train { options, programs } => train::run(&options, &programs),
+        Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }
 }

@@ -5,15 +5,16 @@
 //! `matmul` measures a large matrix product.
 #![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
 
+mod exchange;
+
 use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
 use dozen_trainer::config::Config;
 use dozen_trainer::data::ImageSet;
 use dozen_trainer::data::order::Batches;
-use dozen_trainer::msn::{Mask, Msn, Ranks, Rates, StepTimes, Views};
+use dozen_trainer::msn::{Msn, Ranks, Rates, StepTimes, Views};
 use dozen_trainer::run::{Loader, Shard, ViewMaker};
-use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +56,8 @@ fn main() -> Result<()> {
         ensemble_temperature: config.loss.start_ensemble_temperature,
     };
     let (batches, data_seconds) = batches(&config, &arguments.exchange, &device)?;
-    export(&arguments.exchange, &config, &rates, &msn, &batches)?;
+    exchange::write_case(&arguments.exchange, &config, &rates, &msn)?;
+    exchange::write_batches(&arguments.exchange, &config, &batches)?;
     println!("{}", serde_json::json!({ "config": config, "data_seconds": data_seconds }));
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -126,31 +128,6 @@ fn write_pictures(folder: &Path, count: usize, side: usize) -> Result<()> {
         });
         picture.save(folder.join(format!("{number:04}.png")))?;
     }
-    Ok(())
-}
-
-fn export(folder: &Path, config: &Config, rates: &Rates, msn: &Msn, batches: &[Views]) -> Result<()> {
-    let Rates { learning_rate, weight_decay, momentum, sharpen, .. } = *rates;
-    let case = serde_json::json!({
-        "config": config, "learning_rate": learning_rate, "weight_decay": weight_decay, "momentum": momentum,
-        "sharpen": sharpen,
-    });
-    std::fs::write(folder.join("case.json"), case.to_string())?;
-    let state: HashMap<String, Tensor> = msn.state().into_iter().collect();
-    candle_core::safetensors::save(&state, folder.join("state.safetensors"))?;
-    let mut tensors = HashMap::new();
-    for (number, views) in batches.iter().enumerate() {
-        tensors.insert(format!("{number}.target"), views.target.clone());
-        let names = if config.views.random_views > 0 { ["random", "focal"] } else { ["focal", ""] };
-        for (name, group) in names.into_iter().zip(&views.anchors) {
-            tensors.insert(format!("{number}.{name}"), group.pixels.clone());
-            if let Some(Mask::Shared(keep)) = &group.mask {
-                let keep: Vec<i64> = keep.iter().map(|&index| i64::from(index)).collect();
-                tensors.insert(format!("{number}.keep"), Tensor::new(keep, &Device::Cpu)?);
-            }
-        }
-    }
-    candle_core::safetensors::save(&tensors, folder.join("batches.safetensors"))?;
     Ok(())
 }
 

@@ -55,22 +55,32 @@ pub(crate) fn write_openapi() -> Result<()> {
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "dozen-bench", "--"]).args(arguments);
-    if arguments.first().is_some_and(|name| name == "train") {
-        command.env("DOZEN_BENCH_PYTHON", environment()?);
-        let has_gpu = Path::new("/dev/nvidia0").exists();
-        command.env("DOZEN_BENCH_STEPS", bench_steps(has_gpu)?).env("DOZEN_BENCH_CUDA", has_gpu.to_string());
+    match arguments.first().map(String::as_str) {
+        Some("train") => {
+            let has_gpu = Path::new("/dev/nvidia0").exists();
+            let release = build_trainer(&["--example", "bench_steps"], has_gpu)?;
+            command.env("DOZEN_BENCH_STEPS", release.join("examples/bench_steps"));
+            command.env("DOZEN_BENCH_CUDA", has_gpu.to_string()).env("DOZEN_BENCH_PYTHON", environment()?);
+        }
+        Some("twin") => {
+            let release = build_trainer(&["--bin", "dozen-train", "--example", "bench_feed"], false)?;
+            command.env("DOZEN_BENCH_TRAINER", release.join("dozen-train"));
+            command.env("DOZEN_BENCH_FEED", release.join("examples/bench_feed"));
+            command.env("DOZEN_BENCH_PYTHON", environment()?);
+        }
+        _ => (),
     }
     run(&mut command)
 }
 
-/// Builds the trainer's example that takes training steps on demand.
-fn bench_steps(cuda: bool) -> Result<PathBuf> {
-    let example = ["build", "--quiet", "--release", "--package", "dozen-trainer", "--example", "bench_steps"];
+/// Builds programs of the trainer, optimised; the folder they are in.
+fn build_trainer(programs: &[&str], cuda: bool) -> Result<PathBuf> {
+    let build = [&["build", "--quiet", "--release", "--package", "dozen-trainer"], programs].concat();
     let target = if cuda {
-        cuda::cargo_with_toolkit(&[&example[..], &["--features", "cuda"]].concat())?
+        cuda::cargo_with_toolkit(&[&build[..], &["--features", "cuda"]].concat())?
     } else {
-        run(cargo().args(example))?;
+        run(cargo().args(build))?;
         root().join("target")
     };
-    Ok(target.join("release/examples/bench_steps"))
+    Ok(target.join("release"))
 }

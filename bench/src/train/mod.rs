@@ -3,13 +3,12 @@
 //! Both sides are processes of their own that start from the same weights, see the same views and use the same number of
 //! threads. They take turns; before anything is timed, their first steps must have the same losses and gradients.
 
-mod child;
 mod cost;
 
 use crate::Options;
+use crate::child::{Steps, Trainer, agreement};
 use crate::report::{Row, machine, median, write_documentation, write_json};
 use anyhow::{Result, ensure};
-use child::{Steps, Trainer, agreement};
 use cost::Configuration;
 use serde::Deserialize;
 use std::fmt::Write as _;

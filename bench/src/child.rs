@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// A running program; ends with its input when dropped.
-pub(super) struct Trainer {
+pub(crate) struct Trainer {
     name: &'static str,
     process: Child,
     input: Option<ChildStdin>,
@@ -16,19 +16,19 @@ pub(super) struct Trainer {
 
 /// What some training steps took and gave.
 #[derive(Debug, Deserialize)]
-pub(super) struct Steps {
+pub(crate) struct Steps {
     /// Seconds of one step, on average, and of its parts.
-    pub(super) seconds: f64,
-    pub(super) forward: f64,
-    pub(super) backward: f64,
-    pub(super) update: f64,
+    pub(crate) seconds: f64,
+    pub(crate) forward: f64,
+    pub(crate) backward: f64,
+    pub(crate) update: f64,
     /// Processor seconds of all threads for one step; unlike the others, hardly changed by other programs.
     #[serde(skip)]
-    pub(super) processor: f64,
+    pub(crate) processor: f64,
     /// Of every step.
-    pub(super) losses: Vec<f64>,
+    pub(crate) losses: Vec<f64>,
     /// Of every step: the encoder's, before clipping.
-    pub(super) gradient_norms: Vec<f64>,
+    pub(crate) gradient_norms: Vec<f64>,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct Matmul {
 
 impl Trainer {
     /// Starts the program and waits for its first line.
-    pub(super) fn start<T: DeserializeOwned>(
+    pub(crate) fn start<T: DeserializeOwned>(
         name: &'static str,
         command: &mut Command,
         threads: usize,
@@ -60,7 +60,7 @@ impl Trainer {
     }
 
     /// Takes `count` more training steps.
-    pub(super) fn go(&mut self, count: usize) -> Result<Steps> {
+    pub(crate) fn go(&mut self, count: usize) -> Result<Steps> {
         let before = self.processor_seconds()?;
         let mut steps: Steps = self.ask(&format!("go {count}"))?;
         steps.processor = (self.processor_seconds()? - before) / count as f64;
@@ -80,12 +80,12 @@ impl Trainer {
     }
 
     /// Multiply-adds per second of a large matrix product.
-    pub(super) fn matrix_rate(&mut self) -> Result<f64> {
+    pub(crate) fn matrix_rate(&mut self) -> Result<f64> {
         Ok(self.ask::<Matmul>("matmul")?.multiply_adds_per_second)
     }
 
     /// The largest resident memory so far, in MiB.
-    pub(super) fn peak_memory(&self) -> Result<f64> {
+    pub(crate) fn peak_memory(&self) -> Result<f64> {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
@@ -93,7 +93,8 @@ impl Trainer {
         Ok(kibibytes / 1024.0)
     }
 
-    fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
+    /// Hands it a line and waits for its answer.
+    pub(crate) fn ask<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
         let input = self.input.as_mut().with_context(|| format!("{} has no input", self.name))?;
         writeln!(input, "{line}").with_context(|| format!("{} takes no more input", self.name))?;
         self.answer()
@@ -114,7 +115,7 @@ impl Drop for Trainer {
 }
 
 /// How far two series of numbers agree: 1 less their largest relative difference.
-pub(super) fn agreement(ours: &[f64], theirs: &[f64]) -> Result<f64> {
+pub(crate) fn agreement(ours: &[f64], theirs: &[f64]) -> Result<f64> {
     ensure!(ours.len() == theirs.len(), "{} numbers beside {}", ours.len(), theirs.len());
     let differences = ours.iter().zip(theirs).map(|(ours, theirs)| ((ours - theirs) / theirs).abs());
     // `max` would pass over NaN.
