@@ -1,4 +1,4 @@
-//! A training program in a process of its own: it waits for a line, works, and answers with a line of JSON.
+//! A program in a process of its own: it waits for a line, works, and answers with a line of JSON.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// A running program; ends with its input when dropped.
-pub(crate) struct Trainer {
-    name: &'static str,
+pub(crate) struct Program {
+    name: String,
     process: Child,
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
@@ -36,10 +36,10 @@ struct Matmul {
     multiply_adds_per_second: f64,
 }
 
-impl Trainer {
+impl Program {
     /// Starts the program and waits for its first line.
     pub(crate) fn start<T: DeserializeOwned>(
-        name: &'static str,
+        name: &str,
         command: &mut Command,
         threads: usize,
     ) -> Result<(Self, T)> {
@@ -54,9 +54,10 @@ impl Trainer {
             .with_context(|| format!("cannot start {name}: {command:?}"))?;
         let input = process.stdin.take();
         let output = process.stdout.take().with_context(|| format!("{name} has no output"))?;
-        let mut trainer = Self { name, process, input, output: BufReader::new(output).lines() };
-        let ready = trainer.answer()?;
-        Ok((trainer, ready))
+        let mut program =
+            Self { name: name.to_owned(), process, input, output: BufReader::new(output).lines() };
+        let ready = program.answer()?;
+        Ok((program, ready))
     }
 
     /// Takes `count` more training steps.
@@ -106,7 +107,7 @@ impl Trainer {
     }
 }
 
-impl Drop for Trainer {
+impl Drop for Program {
     fn drop(&mut self) {
         // The end of its input ends the program.
         self.input = None;

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "tables go to standard output")]
 
 mod child;
+mod encoder;
 mod index;
 mod report;
 mod train;
@@ -21,6 +22,13 @@ struct Arguments {
 enum Bench {
     /// The exact scan beside the HNSW graph, by number of vectors and dimensions.
     Index(Options),
+    /// Embedding images beside PyTorch, ONNX Runtime and OpenVINO.
+    Encoder {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: encoder::Programs,
+    },
     /// A training step beside the same step in PyTorch.
     Train {
         #[command(flatten)]
@@ -52,6 +60,7 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
+        Bench::Encoder { options, programs } => encoder::run(&options, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

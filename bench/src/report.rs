@@ -11,7 +11,7 @@ pub(crate) struct Row {
     pub(crate) case: String,
     pub(crate) unit: &'static str,
     pub(crate) ours: f64,
-    pub(crate) peer: &'static str,
+    pub(crate) peer: String,
     pub(crate) peer_value: f64,
     /// Above 1 means that ours is better.
     pub(crate) ratio: f64,

@@ -2,7 +2,7 @@
 //! know at the end is a check of every step between. No timings: `bench train` has those.
 
 use crate::Options;
-use crate::child::Trainer;
+use crate::child::Program;
 use crate::report::{Row, machine, write_documentation, write_json};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -118,10 +118,10 @@ fn train_peer(experiment: &Experiment, programs: &Programs, epochs: usize, folde
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = Command::new(&programs.feed);
     configure(&mut command, experiment, epochs).arg("--exchange").arg(folder);
-    let (mut feed, ready): (_, Ready) = Trainer::start("the feeding side", &mut command, threads)?;
+    let (mut feed, ready): (_, Ready) = Program::start("the feeding side", &mut command, threads)?;
     let mut command = Command::new(&programs.python);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/train_twin.py")).arg(folder).arg("cpu");
-    let (mut peer, PeerReady { peer: name }) = Trainer::start("the PyTorch side", &mut command, threads)?;
+    let (mut peer, PeerReady { peer: name }) = Program::start("the PyTorch side", &mut command, threads)?;
     ensure!(name.starts_with(PEER), "the peer is {name}, not {PEER}");
     for step in 0..ready.steps {
         let rates: Value = feed.ask("batch")?;
@@ -157,7 +157,7 @@ fn row(ours: &Scored, theirs: &Scored) -> Row {
         case: format!("{}, {} labels", head(ours), ours.shots),
         unit: "% right",
         ours: 100.0 * ours.accuracy,
-        peer: PEER,
+        peer: PEER.into(),
         peer_value: 100.0 * theirs.accuracy,
         ratio: ours.accuracy / theirs.accuracy,
         agreement: 1.0 - (ours.accuracy - theirs.accuracy).abs(),

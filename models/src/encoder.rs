@@ -1,18 +1,25 @@
 //! A loaded encoder: crops in, unit vectors out.
 
+mod calibration;
 mod files;
 mod patches;
 #[cfg(test)]
 mod tests;
 
+pub use calibration::Agreement;
 pub use files::ModelFiles;
+use patches::Patches;
+pub use patches::Selection;
 
 use crate::Error;
 use crate::checkpoint::{Feature, ModelConfig, load_safetensors};
 use crate::image::{Preprocessor, RgbImage};
+use crate::vit::cpu::{CpuVit, Kept, Precision};
+use crate::vit::kernels::Outputs;
 use crate::vit::reference::{ForwardOptions, Keep, check_keep};
-use crate::vit::{Kernels, Vit};
+use crate::vit::{Kernels, Vit, VitConfig};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 /// Floats that the activations of one forward pass may take: 256 MiB. Larger batches are run in parts.
 const ACTIVATION_BUDGET: usize = 64 << 20;
@@ -36,6 +43,18 @@ impl DeviceChoice {
     }
 }
 
+/// Type of the arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtypeChoice {
+    /// Int8 where this CPU multiplies bytes faster than floats and the vectors stay what they are (see [`Agreement`]),
+    /// otherwise f32.
+    Auto,
+    /// Floats.
+    F32,
+    /// Bytes, whatever the vectors turn into; on the CPU.
+    Int8,
+}
+
 /// What callers need to know of a loaded encoder.
 #[derive(Clone, Debug)]
 pub struct EncoderInfo {
@@ -53,8 +72,10 @@ pub struct EncoderInfo {
     pub parameters: usize,
     /// `cpu` or `cuda:0`.
     pub device: String,
-    /// Type of the arithmetic, `f32`.
+    /// Type of the arithmetic, `f32` or `int8`.
     pub dtype: String,
+    /// How far int8's vectors agree with f32's, where they were compared.
+    pub agreement: Option<Agreement>,
 }
 
 /// A loaded encoder. `&self` methods may be called from any one thread at a time or several; they hold no lock.
@@ -62,10 +83,17 @@ pub struct Encoder {
     info: EncoderInfo,
     preprocessor: Preprocessor,
     feature: Feature,
-    vit: Vit,
-    device: Device,
-    /// Every patch of the grid once; a budget keeps the first so many.
-    patch_order: Vec<u32>,
+    config: VitConfig,
+    execution: Execution,
+    patches: Patches,
+}
+
+/// What runs the network.
+enum Execution {
+    /// Packed weights and buffers of its own, on the CPU.
+    Packed(Box<CpuVit>),
+    /// Tensors, on any device: what the other does not know, and CUDA.
+    Tensors(Vit, Device),
 }
 
 impl std::fmt::Debug for Encoder {
@@ -76,8 +104,36 @@ impl std::fmt::Debug for Encoder {
 
 impl Encoder {
     /// Loads weights, checks every tensor's shape, moves them to the device, and embeds one picture to see that the
-    /// numbers are sound.
+    /// numbers are sound. Computes in f32.
     pub fn load(files: &ModelFiles<'_>, device: DeviceChoice) -> Result<Self, Error> {
+        Self::open(files, device, Precision::F32)
+    }
+
+    /// The same with a choice of arithmetic.
+    pub fn load_as(files: &ModelFiles<'_>, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, Error> {
+        let exact = Self::load(files, device)?;
+        let can_quantise = matches!(exact.execution, Execution::Packed(_));
+        match dtype {
+            DtypeChoice::Auto if can_quantise && CpuVit::bytes_are_fast() => {
+                let quantised = Self::open(files, device, Precision::Int8)?;
+                let agreement = Some(calibration::agreement(&exact, &quantised)?);
+                let chosen =
+                    if agreement.is_some_and(|one| one.is_good_enough()) { quantised } else { exact };
+                Ok(Self { info: EncoderInfo { agreement, ..chosen.info.clone() }, ..chosen })
+            }
+            DtypeChoice::Auto | DtypeChoice::F32 => Ok(exact),
+            DtypeChoice::Int8 if can_quantise => {
+                let quantised = Self::open(files, device, Precision::Int8)?;
+                let agreement = Some(calibration::agreement(&exact, &quantised)?);
+                Ok(Self { info: EncoderInfo { agreement, ..quantised.info.clone() }, ..quantised })
+            }
+            DtypeChoice::Int8 => Err(Error::Input(
+                "int8 is for models without relative position biases on the CPU; use f32".into(),
+            )),
+        }
+    }
+
+    fn open(files: &ModelFiles<'_>, device: DeviceChoice, precision: Precision) -> Result<Self, Error> {
         let config = ModelConfig::from_json(&files.config)?;
         let preprocessor = Preprocessor::from_json(&files.preprocessor)?;
         let device = device.open();
@@ -105,10 +161,26 @@ impl Encoder {
                 .map(|(_, shape)| shape.iter().product::<usize>())
                 .sum(),
             device: if device.is_cuda() { "cuda:0" } else { "cpu" }.to_owned(),
-            dtype: "f32".to_owned(),
+            dtype: match precision {
+                Precision::F32 => "f32".to_owned(),
+                Precision::Int8 => "int8".to_owned(),
+            },
+            agreement: None,
         };
-        let patch_order = patches::spread_order(grid);
-        let encoder = Self { info, preprocessor, feature: config.feature, vit, device, patch_order };
+        let outputs = match config.feature {
+            Feature::MeanPatches => Outputs::All,
+            Feature::ClsBeforeNorm | Feature::ClsAfterNorm => Outputs::First,
+        };
+        let packed = if device.is_cpu() {
+            CpuVit::new(&vit, grid, preprocessor.mean, preprocessor.std, outputs, precision)?
+        } else {
+            None
+        };
+        let execution =
+            packed.map_or(Execution::Tensors(vit, device), |packed| Execution::Packed(Box::new(packed)));
+        let patches = Patches::new(grid, config.vit.patch_size);
+        let (feature, config) = (config.feature, config.vit);
+        let encoder = Self { info, preprocessor, feature, config, execution, patches };
         encoder.embed(&[encoder.test_card()], 1.0)?;
         Ok(encoder)
     }
@@ -128,19 +200,47 @@ impl Encoder {
     /// `keep` in (0, 1] is the share of patches that are embedded (the patch budget); 1.0 embeds all. The patches kept
     /// are the same for every image and spread evenly over it.
     pub fn embed(&self, crops: &[RgbImage], keep: f32) -> Result<Vec<Vec<f32>>, Error> {
-        if !(keep > 0.0 && keep <= 1.0) {
-            return Err(Error::Input(format!(
-                "the share of patches to keep is {keep}; it must lie in (0, 1]"
-            )));
+        self.embed_selected(crops, keep, Selection::Spread)
+    }
+
+    /// The same with a choice of the patches that are kept.
+    pub fn embed_selected(
+        &self,
+        crops: &[RgbImage],
+        keep: f32,
+        selection: Selection,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let count = self.checked_share(keep)?;
+        self.check_crops(crops)?;
+        if let Some(kept) = self.patches.shared(selection, count) {
+            return self.describe(crops, Kept::Shared(&kept));
         }
-        let kept = self.kept_patches(keep);
-        let mut embeddings = Vec::with_capacity(crops.len());
-        for part in crops.chunks(self.images_at_once(kept.len())) {
-            let all = kept.len() == self.patch_order.len();
-            let keep = if all { None } else { Some(Keep::Shared(kept)) };
-            embeddings.extend(self.describe(part, keep)?);
+        let kept: Vec<_> = crops.par_iter().map(|crop| self.patches.by_content(crop, count)).collect();
+        self.describe(crops, Kept::PerImage(&kept))
+    }
+
+    /// Embeds every crop under `masks` random masks of which each leaves a share `keep` of the patches, the same for all
+    /// crops: the mean of the vectors, at unit length, and how far they spread about it, 0 (all alike) to 1.
+    pub fn embed_masked(
+        &self,
+        crops: &[RgbImage],
+        keep: f32,
+        masks: usize,
+        seed: u64,
+    ) -> Result<Vec<(Vec<f32>, f32)>, Error> {
+        let count = self.checked_share(keep)?;
+        if masks == 0 {
+            return Err(Error::Input("no mask is asked for; ask for at least one".into()));
         }
-        Ok(embeddings)
+        self.check_crops(crops)?;
+        let choose = |mask: usize| {
+            let selection = Selection::Random { seed: seed.wrapping_add(mask as u64) };
+            self.patches.shared(selection, count).unwrap_or_default()
+        };
+        let lists: Vec<Vec<u32>> = (0..masks).map(choose).collect();
+        let lists: Vec<Vec<u32>> = crops.iter().flat_map(|_| lists.iter().cloned()).collect();
+        let vectors = self.describe(crops, Kept::PerImage(&lists))?;
+        vectors.chunks_exact(masks).map(mean_and_spread).collect()
     }
 
     /// Embeds crops of which each keeps patches of its own: as many lists as crops, all of the same length, of patches
@@ -150,23 +250,25 @@ impl Encoder {
         if kept.len() != crops.len() || kept.iter().any(|list| list.len() != count) {
             return Err(Error::Input("every crop needs a list of patches, all lists of one length".into()));
         }
-        kept.iter().try_for_each(|list| check_keep(list, self.patch_order.len()))?;
-        let mut embeddings = Vec::with_capacity(crops.len());
-        let at_once = self.images_at_once(count);
-        for (crops, kept) in crops.chunks(at_once).zip(kept.chunks(at_once)) {
-            let keep = Tensor::from_vec(kept.concat(), (kept.len(), count), &self.device)?;
-            embeddings.extend(self.describe(crops, Some(Keep::PerImage(&keep)))?);
-        }
-        Ok(embeddings)
+        kept.iter().try_for_each(|list| check_keep(list, self.patches()))?;
+        self.check_crops(crops)?;
+        self.describe(crops, Kept::PerImage(kept))
     }
 
     /// Number of patches of a crop.
     pub fn patches(&self) -> usize {
-        self.patch_order.len()
+        self.patches.count()
     }
 
-    /// Normalised, `[B, 3, side, side]`.
-    fn pixels(&self, crops: &[RgbImage]) -> Result<Tensor, Error> {
+    /// How many patches a share of them is.
+    fn checked_share(&self, keep: f32) -> Result<usize, Error> {
+        if keep > 0.0 && keep <= 1.0 {
+            return Ok(self.patches.share(keep));
+        }
+        Err(Error::Input(format!("the share of patches to keep is {keep}; it must lie in (0, 1]")))
+    }
+
+    fn check_crops(&self, crops: &[RgbImage]) -> Result<(), Error> {
         let side = self.info.image_size;
         if let Some(crop) =
             crops.iter().find(|crop| crop.width as usize != side || crop.height as usize != side)
@@ -176,42 +278,92 @@ impl Encoder {
                 crop.width, crop.height
             )));
         }
-        let shape = (crops.len(), 3, side, side);
-        Ok(Tensor::from_vec(self.preprocessor.normalise(crops), shape, &self.device)?)
+        Ok(())
     }
 
-    fn kept_patches(&self, keep: f32) -> &[u32] {
-        let patches = self.patch_order.len();
-        let count = (patches as f64 * f64::from(keep)).floor() as usize;
-        &self.patch_order[..count.clamp(1, patches)]
+    /// The vectors of crops of the right size.
+    fn describe(&self, crops: &[RgbImage], kept: Kept<'_>) -> Result<Vec<Vec<f32>>, Error> {
+        if crops.is_empty() {
+            return Ok(Vec::new());
+        }
+        let features = match &self.execution {
+            Execution::Packed(vit) => self.features(vit, crops, kept),
+            Execution::Tensors(vit, device) => self.features_of_tensors(vit, device, crops, kept)?,
+        };
+        let centre = self.feature == Feature::ClsBeforeNorm;
+        features.chunks_exact(self.info.dimensions).map(|feature| unit(feature.to_vec(), centre)).collect()
+    }
+
+    /// A row for each crop.
+    fn features(&self, vit: &CpuVit, crops: &[RgbImage], kept: Kept<'_>) -> Vec<f32> {
+        let mut hidden = vit.run(crops, kept);
+        match self.feature {
+            Feature::ClsBeforeNorm => {}
+            Feature::ClsAfterNorm => vit.final_norm(&mut hidden),
+            Feature::MeanPatches => {
+                let width = self.info.dimensions;
+                let mean = |tokens: &[f32]| {
+                    let (_cls, patches) = tokens.split_at(width);
+                    let count = (patches.len() / width) as f32;
+                    let mut mean = vec![0.0; width];
+                    for patch in patches.chunks_exact(width) {
+                        mean.iter_mut().zip(patch).for_each(|(mean, value)| *mean += value / count);
+                    }
+                    mean
+                };
+                hidden = hidden.chunks_exact((1 + kept.of(0).len()) * width).flat_map(mean).collect();
+                vit.final_norm(&mut hidden);
+            }
+        }
+        hidden
+    }
+
+    fn features_of_tensors(
+        &self,
+        vit: &Vit,
+        device: &Device,
+        crops: &[RgbImage],
+        kept: Kept<'_>,
+    ) -> Result<Vec<f32>, Error> {
+        let (side, count, lists) = (self.info.image_size, kept.of(0).len(), kept.lists(crops.len()));
+        let at_once = (self.images_at_once(count) / lists).max(1);
+        let mut features = Vec::with_capacity(crops.len() * lists * self.info.dimensions);
+        for (number, crops) in crops.chunks(at_once).enumerate() {
+            let shape = (crops.len(), 1, 3, side, side);
+            let pixels = Tensor::from_vec(self.preprocessor.normalise(crops), shape, device)?;
+            let pixels = pixels.repeat((1, lists, 1, 1, 1))?.flatten(0, 1)?;
+            let lists = match kept.part(number * at_once * lists, crops.len() * lists) {
+                Kept::PerImage(lists) => {
+                    Some(Tensor::from_vec(lists.concat(), (lists.len(), count), device)?)
+                }
+                Kept::Shared(_) => None,
+            };
+            let keep = match (&lists, kept) {
+                (Some(lists), _) => Some(Keep::PerImage(lists)),
+                (None, Kept::Shared(kept)) if kept.len() < self.patches() => Some(Keep::Shared(kept)),
+                _ => None,
+            };
+            let options = ForwardOptions { keep, branch_scales: None };
+            let of_part = match self.feature {
+                Feature::ClsBeforeNorm => vit.forward_cls(&pixels, &options)?,
+                Feature::ClsAfterNorm => vit.final_norm(&vit.forward_cls(&pixels, &options)?)?,
+                Feature::MeanPatches => {
+                    let hidden = vit.forward_with(&pixels, &options)?;
+                    let patches = hidden.narrow(1, 1, hidden.dim(1)? - 1)?;
+                    vit.final_norm(&patches.mean(1)?)?
+                }
+            };
+            features.extend(of_part.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(features)
     }
 
     /// How many images fit the activation budget: attention scores, and the widest layer with its surroundings.
     fn images_at_once(&self, patches: usize) -> usize {
-        let (config, tokens) = (self.vit.config(), patches + 1);
+        let (config, tokens) = (&self.config, patches + 1);
         let scores = config.num_attention_heads * tokens * tokens;
         let widest = tokens * (4 * config.hidden_size + 2 * config.intermediate_size);
         (ACTIVATION_BUDGET / (2 * scores + widest)).max(1)
-    }
-
-    /// The vectors of crops that fit the device at once.
-    fn describe(&self, crops: &[RgbImage], keep: Option<Keep<'_>>) -> Result<Vec<Vec<f32>>, Error> {
-        let (pixels, options) = (self.pixels(crops)?, ForwardOptions { keep, branch_scales: None });
-        let (vectors, centre) = match self.feature {
-            Feature::ClsBeforeNorm => (self.vit.forward_cls(&pixels, &options)?, true),
-            Feature::ClsAfterNorm => (self.vit.final_norm(&self.vit.forward_cls(&pixels, &options)?)?, false),
-            Feature::MeanPatches => {
-                let hidden = self.vit.forward_with(&pixels, &options)?;
-                let patches = hidden.narrow(1, 1, hidden.dim(1)? - 1)?;
-                (self.vit.final_norm(&patches.mean(1)?)?, false)
-            }
-        };
-        vectors
-            .to_device(&Device::Cpu)?
-            .to_vec2::<f32>()?
-            .into_iter()
-            .map(|vector| unit(vector, centre))
-            .collect()
     }
 
     /// Grey with a slope, so that no patch equals another.
@@ -220,6 +372,16 @@ impl Encoder {
         let grey = |index: u32| 64 + (128 * (index / 3 % side + index / 3 / side) / (2 * side)) as u8;
         RgbImage { width: side, height: side, pixels: (0..side * side * 3).map(grey).collect() }
     }
+}
+
+/// The direction of the mean of unit vectors, and 1 less its length.
+fn mean_and_spread(vectors: &[Vec<f32>]) -> Result<(Vec<f32>, f32), Error> {
+    let mut mean = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    for vector in vectors {
+        mean.iter_mut().zip(vector).for_each(|(mean, value)| *mean += value / vectors.len() as f32);
+    }
+    let length = mean.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    Ok((unit(mean, false)?, (1.0 - length).clamp(0.0, 1.0) as f32))
 }
 
 /// Scales to length 1, after subtracting the vector's own mean where `centre` says so.

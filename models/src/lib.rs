@@ -9,5 +9,5 @@ pub mod error;
 pub mod image;
 pub mod vit;
 
-pub use encoder::{DeviceChoice, Encoder, EncoderInfo, ModelFiles};
+pub use encoder::{Agreement, DeviceChoice, DtypeChoice, Encoder, EncoderInfo, ModelFiles};
 pub use error::Error;

@@ -192,6 +192,11 @@ mod tests {
         assert_eq!((named("random-only").views.focal_views, named("focal-only").views.random_views), (0, 0));
         assert!(named("no-masks").views.patch_drop.abs() < 1e-12);
         assert!(!named("no-sinkhorn-5").loss.sinkhorn && named("sinkhorn-1").loss.sinkhorn);
+        let (sweep, configs) = Sweep::read(&folder.join("shipped-sweep.toml")).unwrap();
+        let chosen = sweep.names().position(|one| one == "koleo-0.1").unwrap();
+        let shipped =
+            Config::read(&folder.join("shipped-cpu.toml"), &["schedule.epochs=2".to_owned()]).unwrap();
+        assert_eq!(configs[chosen], shipped, "the weights are trained by the recipe that was chosen");
     }
 
     #[test]

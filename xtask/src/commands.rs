@@ -1,7 +1,5 @@
 //! Running other programs, and the chores that are one program each.
 
-use crate::cuda;
-use crate::python::environment;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,38 +47,4 @@ pub(crate) fn write_openapi() -> Result<()> {
     let document = output(cargo().args(["run", "--quiet", "--package", "dozen", "--", "openapi"]))?;
     let path = root().join("openapi/openapi.json");
     std::fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Runs `dozen-bench` optimised, with the programs it compares ready.
-pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", "dozen-bench", "--"]).args(arguments);
-    match arguments.first().map(String::as_str) {
-        Some("train") => {
-            let has_gpu = Path::new("/dev/nvidia0").exists();
-            let release = build_trainer(&["--example", "bench_steps"], has_gpu)?;
-            command.env("DOZEN_BENCH_STEPS", release.join("examples/bench_steps"));
-            command.env("DOZEN_BENCH_CUDA", has_gpu.to_string()).env("DOZEN_BENCH_PYTHON", environment()?);
-        }
-        Some("twin") => {
-            let release = build_trainer(&["--bin", "dozen-train", "--example", "bench_feed"], false)?;
-            command.env("DOZEN_BENCH_TRAINER", release.join("dozen-train"));
-            command.env("DOZEN_BENCH_FEED", release.join("examples/bench_feed"));
-            command.env("DOZEN_BENCH_PYTHON", environment()?);
-        }
-        _ => (),
-    }
-    run(&mut command)
-}
-
-/// Builds programs of the trainer, optimised; the folder they are in.
-fn build_trainer(programs: &[&str], cuda: bool) -> Result<PathBuf> {
-    let build = [&["build", "--quiet", "--release", "--package", "dozen-trainer"], programs].concat();
-    let target = if cuda {
-        cuda::cargo_with_toolkit(&[&build[..], &["--features", "cuda"]].concat())?
-    } else {
-        run(cargo().args(build))?;
-        root().join("target")
-    };
-    Ok(target.join("release"))
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command-line program that reports what it does")]
 
+mod bench;
 mod boundaries;
 mod checks;
 mod commands;
@@ -55,7 +56,7 @@ fn main() -> Result<()> {
         Chore::Fixtures { topics } => python::fixtures(&topics),
         Chore::Interop => python::interop(),
         Chore::Openapi => commands::write_openapi(),
-        Chore::Bench { arguments } => commands::bench(&arguments),
+        Chore::Bench { arguments } => bench::bench(&arguments),
         Chore::Cuda { release: true, nccl } => cuda::build(cuda::Build::Release { nccl }),
         Chore::Cuda { release: false, .. } => cuda::build(cuda::Build::Check),
     }

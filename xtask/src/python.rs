@@ -14,7 +14,7 @@ pub(crate) fn fixtures(topics: &[String]) -> Result<()> {
             bail!("there is no {}/{topic}.py", folder.display());
         }
     }
-    let python = environment()?;
+    let python = environment(Purpose::Tests)?;
     for script in scripts.iter().filter(|script| topics.is_empty() || topics.contains(&stem(script))) {
         println!("── {}", script.display());
         run(Command::new(&python).arg(script).arg(root()))?;
@@ -24,7 +24,7 @@ pub(crate) fn fixtures(topics: &[String]) -> Result<()> {
 
 /// Exports models with our code and has `transformers` load them and agree.
 pub(crate) fn interop() -> Result<()> {
-    let python = environment()?;
+    let python = environment(Purpose::Tests)?;
     let exchange = root().join("target/interop");
     if exchange.exists() {
         std::fs::remove_dir_all(&exchange).with_context(|| format!("cannot empty {}", exchange.display()))?;
@@ -39,26 +39,43 @@ pub(crate) fn interop() -> Result<()> {
     Ok(())
 }
 
-/// The virtual environment's interpreter; made, or remade when the pins change.
-pub(crate) fn environment() -> Result<PathBuf> {
-    let folder = root().join("target/venv");
-    let requirements = root().join("xtask/python/requirements.txt");
-    let pins =
-        std::fs::read(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+/// What an environment is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Fixtures, interoperability and the training benchmarks.
+    Tests,
+    /// The engines that embedding is compared with.
+    Engines,
+}
+
+/// The interpreter of a virtual environment; made, or remade when the pins change.
+pub(crate) fn environment(purpose: Purpose) -> Result<PathBuf> {
+    let (folder, pins) = match purpose {
+        Purpose::Tests => ("venv", &["requirements.txt"][..]),
+        Purpose::Engines => ("venv-engines", &["requirements-engines.txt", "requirements.txt"][..]),
+    };
+    let folder = root().join("target").join(folder);
+    let pins: Vec<PathBuf> = pins.iter().map(|file| root().join("xtask/python").join(file)).collect();
+    let mut wanted = Vec::new();
+    for file in &pins {
+        wanted.extend(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
     let python = folder.join("bin/python");
     let stamp = folder.join("installed-requirements.txt");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == pins) {
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
         .context("python3 with the venv module is needed here (Debian: apt-get install python3-venv)")?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements))?;
-    std::fs::write(&stamp, pins).with_context(|| format!("cannot write {}", stamp.display()))?;
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    for file in &pins {
+        install.arg("--requirement").arg(file);
+    }
+    run(&mut install)?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }
-
 fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut scripts: Vec<PathBuf> = entries

@@ -6,7 +6,7 @@
 mod cost;
 
 use crate::Options;
-use crate::child::{Steps, Trainer, agreement};
+use crate::child::{Program, Steps, agreement};
 use crate::report::{Row, machine, median, write_documentation, write_json};
 use anyhow::{Result, ensure};
 use cost::Configuration;
@@ -129,11 +129,11 @@ fn measure(case: &Case, programs: &Programs, rounds: usize) -> Result<Measuremen
     command.arg("--config").arg(bench.join("../trainer/configs").join(case.config));
     command.args(case.overrides.iter().flat_map(|one| ["--set", *one]));
     command.arg("--exchange").arg(exchange.path()).args(programs.cuda.then_some("--cuda"));
-    let (mut ours, ready): (_, Ready) = Trainer::start("our side", &mut command, threads)?;
+    let (mut ours, ready): (_, Ready) = Program::start("our side", &mut command, threads)?;
     let mut command = Command::new(&programs.python);
     command.arg(bench.join("python/train_twin.py")).arg(exchange.path());
     command.arg(if programs.cuda { "cuda" } else { "cpu" });
-    let (mut theirs, peer): (_, PeerReady) = Trainer::start("the PyTorch side", &mut command, threads)?;
+    let (mut theirs, peer): (_, PeerReady) = Program::start("the PyTorch side", &mut command, threads)?;
     ensure!(peer.peer.starts_with(PEER), "the peer is {}, not {PEER}", peer.peer);
 
     let agreement = compare(&mut ours, &mut theirs, programs.cuda)?;
@@ -171,7 +171,7 @@ fn measure(case: &Case, programs: &Programs, rounds: usize) -> Result<Measuremen
 }
 
 /// How far losses and gradient norms of the first steps agree; an error if they do not.
-fn compare(ours: &mut Trainer, theirs: &mut Trainer, cuda: bool) -> Result<f64> {
+fn compare(ours: &mut Program, theirs: &mut Program, cuda: bool) -> Result<f64> {
     let (ours, theirs) = (ours.go(COMPARED_STEPS)?, theirs.go(COMPARED_STEPS)?);
     let losses = agreement(&ours.losses, &theirs.losses)?;
     let norms = agreement(&ours.gradient_norms, &theirs.gradient_norms)?;
@@ -183,7 +183,7 @@ fn compare(ours: &mut Trainer, theirs: &mut Trainer, cuda: bool) -> Result<f64> 
     Ok(losses)
 }
 
-fn side(steps: &[Steps], trainer: &Trainer, batch_size: usize) -> Result<Side> {
+fn side(steps: &[Steps], trainer: &Program, batch_size: usize) -> Result<Side> {
     let median_of = |part: fn(&Steps) -> f64| median(steps.iter().map(part).collect());
     Ok(Side {
         images_per_second: batch_size as f64 / median_of(|one| one.seconds),
@@ -201,7 +201,7 @@ fn rows(measured: &Measurement) -> [Row; 2] {
             case: case.clone(),
             unit: "images/s",
             ours: ours.images_per_second,
-            peer: PEER,
+            peer: PEER.into(),
             peer_value: theirs.images_per_second,
             ratio: ratios[0],
             agreement: *agreement,
@@ -211,7 +211,7 @@ fn rows(measured: &Measurement) -> [Row; 2] {
             case: case.clone(),
             unit: "MiB at most",
             ours: ours.peak_memory,
-            peer: PEER,
+            peer: PEER.into(),
             peer_value: theirs.peak_memory,
             ratio: theirs.peak_memory / ours.peak_memory,
             agreement: *agreement,

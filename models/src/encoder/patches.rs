@@ -1,11 +1,126 @@
 //! Which patches a budget keeps.
 
+use crate::image::RgbImage;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+
 /// The plastic number's reciprocal and its square: the steps of the two-dimensional sequence of lowest known
 /// discrepancy (Roberts' R₂).
 const STEPS: [f64; 2] = [0.754_877_666_246_692_8, 0.569_840_290_998_053_2];
 
+/// How patches are chosen, where not all are embedded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Selection {
+    /// The same of every image, spread evenly over it.
+    #[default]
+    Spread,
+    /// The same of every image, at random.
+    Random {
+        /// Of the choice.
+        seed: u64,
+    },
+    /// The same of every image, those nearest to its middle.
+    Centre,
+    /// Of each image those with most contrast, but none without its share of the area: of patches in one neighbourhood,
+    /// each counts half as much as the one before.
+    Content,
+}
+
+/// Cells in which patches compete with each other first, in patches.
+const NEIGHBOURHOOD: usize = 2;
+
+/// The choices of one grid of patches.
+pub(super) struct Patches {
+    grid: usize,
+    /// Side of a patch in pixels.
+    side: usize,
+    spread: Vec<u32>,
+    centre: Vec<u32>,
+}
+
+impl Patches {
+    pub(super) fn new(grid: usize, side: usize) -> Self {
+        let spread = spread_order(grid);
+        let from_middle = |&patch: &u32| {
+            let offset = |place: usize| (2 * place + 1).abs_diff(grid).pow(2);
+            offset(patch as usize / grid) + offset(patch as usize % grid)
+        };
+        let mut centre = spread.clone();
+        centre.sort_by_key(from_middle);
+        Self { grid, side, spread, centre }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.spread.len()
+    }
+
+    /// How many a share of them is: at least one.
+    pub(super) fn share(&self, keep: f32) -> usize {
+        ((self.count() as f64 * f64::from(keep)).floor() as usize).clamp(1, self.count())
+    }
+
+    /// The first `count` patches by a rule that is the same for every image; `None` where it is not.
+    pub(super) fn shared(&self, selection: Selection, count: usize) -> Option<Vec<u32>> {
+        match selection {
+            Selection::Spread => Some(self.spread[..count].to_vec()),
+            Selection::Centre => Some(self.centre[..count].to_vec()),
+            Selection::Random { seed } => {
+                let mut order = self.spread.clone();
+                order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+                order.truncate(count);
+                Some(order)
+            }
+            Selection::Content => None,
+        }
+    }
+
+    /// The `count` patches of a crop that [`Selection::Content`] keeps.
+    pub(super) fn by_content(&self, crop: &RgbImage, count: usize) -> Vec<u32> {
+        let contrasts: Vec<f64> = (0..self.count()).map(|patch| self.contrast(crop, patch)).collect();
+        let cells = self.grid.div_ceil(NEIGHBOURHOOD);
+        let mut members = vec![Vec::new(); cells * cells];
+        for &patch in &self.spread {
+            let (row, column) = (patch as usize / self.grid, patch as usize % self.grid);
+            members[row / NEIGHBOURHOOD * cells + column / NEIGHBOURHOOD].push(patch);
+        }
+        let mut ranked = Vec::with_capacity(self.count());
+        for cell in &mut members {
+            cell.sort_by(|one, other| contrasts[*other as usize].total_cmp(&contrasts[*one as usize]));
+            let halved = cell
+                .iter()
+                .zip(0_i32..)
+                .map(|(&patch, rank)| (contrasts[patch as usize] * 0.5_f64.powi(rank), patch));
+            ranked.extend(halved);
+        }
+        // Of equals, the one that comes first in the spread order.
+        ranked.sort_by(|one, other| other.0.total_cmp(&one.0));
+        ranked.truncate(count);
+        ranked.into_iter().map(|(_, patch)| patch).collect()
+    }
+
+    /// Standard deviation of the luma of a patch, and a little more, so that flat images are covered too.
+    fn contrast(&self, crop: &RgbImage, patch: usize) -> f64 {
+        let (top, left) = (patch / self.grid * self.side, patch % self.grid * self.side);
+        let (mut sum, mut squares) = (0_u64, 0_u64);
+        for row in top..top + self.side {
+            let from = (row * crop.width as usize + left) * 3;
+            for pixel in crop.pixels[from..from + 3 * self.side].chunks_exact(3) {
+                // Weights of 2, 5 and 1 eighths are near those of ITU-R 601, and quick.
+                let luma = 2 * u64::from(pixel[0]) + 5 * u64::from(pixel[1]) + u64::from(pixel[2]);
+                sum += luma;
+                squares += luma * luma;
+            }
+        }
+        let area = (self.side * self.side) as f64;
+        let mean = sum as f64 / area;
+        (squares as f64 / area - mean * mean).max(0.0).sqrt() + 1.0
+    }
+}
+
 /// Every patch of a grid once, row-major indices, such that each beginning of the list is spread evenly over the grid.
-pub(super) fn spread_order(grid: usize) -> Vec<u32> {
+fn spread_order(grid: usize) -> Vec<u32> {
     let patches = grid * grid;
     let mut order = Vec::with_capacity(patches);
     let mut taken = vec![false; patches];
@@ -50,5 +165,43 @@ mod tests {
             let fair = kept / 4;
             assert!(quadrants.iter().all(|&count| count.abs_diff(fair) <= 2), "{kept} kept: {quadrants:?}");
         }
+    }
+
+    #[test]
+    fn every_rule_keeps_so_many_different_patches() {
+        let patches = Patches::new(7, 2);
+        let crop =
+            RgbImage { width: 15, height: 15, pixels: (0..15 * 15 * 3).map(|at| (at * at) as u8).collect() };
+        let rules = [Selection::Spread, Selection::Centre, Selection::Random { seed: 3 }, Selection::Content];
+        for (rule, count) in rules.into_iter().flat_map(|rule| [1, 20, 49].map(|count| (rule, count))) {
+            let kept = patches.shared(rule, count).unwrap_or_else(|| patches.by_content(&crop, count));
+            let different: std::collections::BTreeSet<u32> = kept.iter().copied().collect();
+            assert_eq!((kept.len(), different.len()), (count, count), "{rule:?}");
+            assert!(different.iter().all(|&patch| patch < 49));
+        }
+        let random = |seed| patches.shared(Selection::Random { seed }, 20);
+        assert_eq!(random(3), random(3));
+        assert_ne!(random(3), random(4));
+        assert_eq!(patches.shared(Selection::Centre, 1), Some(vec![24]));
+    }
+
+    /// Noise in one corner draws patches there, but a flat rest is not left out.
+    #[test]
+    fn content_goes_where_the_contrast_is() {
+        let (grid, side) = (8, 4);
+        let patches = Patches::new(grid, side);
+        let width = (grid * side) as u32;
+        let is_corner = |at: u32| at / 3 % width < width / 2 && at / 3 / width < width / 2;
+        let level = |at: u32| if is_corner(at) { (at * at / 3) as u8 } else { 128 };
+        let crop = RgbImage { width, height: width, pixels: (0..width * width * 3).map(level).collect() };
+        let kept = patches.by_content(&crop, 32);
+        let in_corner = kept.iter().filter(|&&patch| patch % 8 < 4 && patch / 8 < 4).count();
+        assert_eq!(in_corner, 16);
+        let elsewhere: std::collections::BTreeSet<u32> = kept
+            .iter()
+            .filter(|&&patch| patch % 8 >= 4 || patch / 8 >= 4)
+            .map(|patch| patch / 16 * 4 + patch % 8 / 2)
+            .collect();
+        assert_eq!(elsewhere.len(), 12, "every neighbourhood of the flat rest has a patch");
     }
 }

@@ -143,7 +143,7 @@ fn a_patch_budget_changes_the_vector_and_repeats() {
     let crop = crops(1);
     let full = encoder.embed(&crop, 1.0).unwrap();
     for (keep, patches) in [(1.0, 36), (0.5, 18), (0.1, 3), (0.001, 1)] {
-        assert_eq!(encoder.kept_patches(keep).len(), patches);
+        assert_eq!(encoder.patches.share(keep), patches);
     }
     let half = encoder.embed(&crop, 0.5).unwrap();
     assert_eq!(half, encoder.embed(&crop, 0.5).unwrap());
@@ -216,4 +216,27 @@ fn the_shipped_weights_load_and_tell_pictures_apart() {
     let vectors = encoder.embed(&[picture(0), picture(1)], 1.0).unwrap();
     assert_eq!(vectors[0].len(), encoder.info().dimensions);
     assert!(dot(&vectors[0], &vectors[1]) < 0.9999);
+}
+
+#[test]
+fn masks_of_an_image_are_averaged_and_their_spread_told() {
+    let encoder = encoder();
+    let crops = crops(3);
+    let keep = 0.5;
+    let masked = encoder.embed_masked(&crops, keep, 4, 7).unwrap();
+    let alone: Vec<_> = (0..4)
+        .map(|mask| encoder.embed_selected(&crops, keep, Selection::Random { seed: 7 + mask }).unwrap())
+        .collect();
+    for (image, (vector, spread)) in masked.iter().enumerate() {
+        let mean: Vec<f32> = (0..vector.len())
+            .map(|place| alone.iter().map(|vectors| vectors[image][place]).sum::<f32>() / 4.0)
+            .collect();
+        let length = dot(&mean, &mean).sqrt();
+        assert!((f64::from(*spread) - (1.0 - length)).abs() < 2e-6 && *spread > 1e-5, "{spread}");
+        assert!((dot(vector, &mean) / length - 1.0).abs() < 1e-5);
+    }
+    // One mask, or several that hide nothing, have no spread.
+    assert!(encoder.embed_masked(&crops, keep, 1, 7).unwrap().iter().all(|(_, spread)| *spread < 1e-6));
+    assert!(encoder.embed_masked(&crops, 1.0, 3, 7).unwrap().iter().all(|(_, spread)| *spread < 1e-5));
+    assert!(matches!(encoder.embed_masked(&crops, keep, 0, 7), Err(Error::Input(_))));
 }

@@ -4,6 +4,7 @@
 //! executions replace arithmetic without restating the architecture.
 
 mod config;
+pub mod cpu;
 pub mod interpolate;
 pub mod kernels;
 pub mod reference;

@@ -132,6 +132,35 @@ impl Vit {
         Self { recompute, ..self }
     }
 
+    /// The blocks' parameters, in order.
+    pub(super) fn blocks(&self) -> &[BlockParameters] {
+        &self.blocks
+    }
+
+    /// The map from the pixels of a patch, `[D, C, P, P]`.
+    pub(super) fn patch_embedding(&self) -> &Affine {
+        &self.patch_embed
+    }
+
+    /// The final LayerNorm, where there is one.
+    pub(super) fn final_norm_parameters(&self) -> Option<&Affine> {
+        self.norm.as_ref()
+    }
+
+    /// Whether attention scores have a bias by offset.
+    pub(super) fn has_position_biases(&self) -> bool {
+        !self.relative.is_empty()
+    }
+
+    /// CLS with its position `[1, D]`, and the positions of the patches of a square grid `[grid², D]`.
+    pub(super) fn token_positions(&self, grid: usize) -> Result<(Tensor, Option<Tensor>), Error> {
+        let mut cls = self.cls_token.get(0)?;
+        if let Some(all) = &self.pos_embed {
+            cls = (cls + all.get(0)?.narrow(0, 0, 1)?)?;
+        }
+        Ok((cls, self.patch_positions(grid, grid)?))
+    }
+
     /// The configuration.
     pub fn config(&self) -> &VitConfig {
         &self.config

@@ -24,6 +24,7 @@ impl Fake {
             parameters: 0,
             device: "cpu".to_owned(),
             dtype: "f32".to_owned(),
+            agreement: None,
         };
         let preprocessor = Preprocessor {
             resize: Resize::Squash { size: 4 },

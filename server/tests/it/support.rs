@@ -88,6 +88,7 @@ impl Server {
             parameters: 0,
             device: "cpu".to_owned(),
             dtype: "f32".to_owned(),
+            agreement: None,
         };
         let preprocessor = Preprocessor {
             resize: Resize::Squash { size: 4 },

@@ -5,7 +5,8 @@
 
 #[cfg(any(feature = "cuda", test))]
 pub mod cuda;
-mod fused;
+pub(super) mod fused;
+pub(super) mod packed;
 mod reference;
 
 pub use reference::{log_softmax, unit_rows};

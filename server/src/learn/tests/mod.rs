@@ -26,6 +26,7 @@ pub(crate) fn encoder(id: &str) -> EncoderInfo {
         parameters: 0,
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        agreement: None,
     }
 }
 

@@ -13,7 +13,7 @@ mod backward;
 
 use super::attention::{Attention, Scratch as AttentionScratch};
 use super::buffers::Buffer;
-use super::packed::Packed;
+use super::laid_out::LaidOut;
 use super::storage::{output, slice, tensor, with_slices};
 use super::{gelu, layer_norm, vector};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
@@ -47,10 +47,10 @@ struct Scratch {
 
 /// The weights of the four linear maps, laid out for one direction.
 struct Weights {
-    qkv: Packed,
-    proj: Packed,
-    fc1: Packed,
-    fc2: Packed,
+    qkv: LaidOut,
+    proj: LaidOut,
+    fc1: LaidOut,
+    fc2: LaidOut,
 }
 
 impl CustomOp2 for Block {
@@ -139,7 +139,7 @@ impl Block {
     }
 
     /// The weights laid out by `pack`, which is given each weight and the width of its inputs.
-    fn weights(&self, parameters: &[&[f32]; PARAMETERS], pack: fn(&[f32], usize) -> Packed) -> Weights {
+    fn weights(&self, parameters: &[&[f32]; PARAMETERS], pack: fn(&[f32], usize) -> LaidOut) -> Weights {
         let [_, _, qkv, _, proj, _, _, _, fc1, _, fc2, _] = *parameters;
         let width = self.width();
         let (qkv, proj) = (pack(qkv, width), pack(proj, width));
@@ -158,7 +158,7 @@ impl Block {
     /// y, keeping nothing.
     fn forward(&self, y: &mut [f32], x: &[f32], parameters: &[f32]) {
         let parameters = split(parameters, self.sizes());
-        let weights = self.weights(&parameters, Packed::transposed);
+        let weights = self.weights(&parameters, LaidOut::transposed);
         let chunk = self.attention.images_per_chunk();
         y.par_chunks_mut(chunk * self.asked()).zip(x.par_chunks(chunk * self.given())).for_each_init(
             || (self.scratch(), Buffer::new(chunk * self.kept_per_image())),
@@ -173,7 +173,7 @@ impl Block {
     /// What a backward pass needs; y too, if there is a place for it.
     fn activations(&self, x: &[f32], parameters: &[f32], y: Option<&mut [f32]>) -> Buffer {
         let parameters = split(parameters, self.sizes());
-        let weights = self.weights(&parameters, Packed::transposed);
+        let weights = self.weights(&parameters, LaidOut::transposed);
         let chunk = self.attention.images_per_chunk();
         let mut kept = Buffer::new(self.images(x) * self.kept_per_image());
         let chunks =
@@ -207,8 +207,7 @@ impl Block {
 
         let normalised = &mut scratch.normalised[..x.len()];
         layer_norm::forward(normalised, x, norm1, norm1_bias, self.eps);
-        vector::fill_rows(qkv, qkv_bias);
-        weights.qkv.multiply_add(qkv, normalised);
+        weights.qkv.multiply_onto_bias(qkv, normalised, qkv_bias);
         self.attention.forward(attended, qkv, &mut scratch.attention);
         for (middle, x) in middle.chunks_exact_mut(self.asked()).zip(x.chunks_exact(self.given())) {
             vector::add_bias(middle, &x[..self.asked()], proj_bias);
@@ -217,8 +216,7 @@ impl Block {
 
         let normalised = &mut scratch.normalised[..middle.len()];
         layer_norm::forward(normalised, middle, norm2, norm2_bias, self.eps);
-        vector::fill_rows(hidden, fc1_bias);
-        weights.fc1.multiply_add(hidden, normalised);
+        weights.fc1.multiply_onto_bias(hidden, normalised, fc1_bias);
     }
 
     fn output_of_chunk(

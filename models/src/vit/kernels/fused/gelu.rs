@@ -55,6 +55,18 @@ pub(super) fn forward(y: &mut [f32], x: &[f32]) {
     );
 }
 
+/// x = gelu(x).
+pub(in crate::vit) fn in_place(x: &mut [f32]) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for x in x {
+                *x = value_and_slope(*x).0;
+            }
+        },
+    );
+}
+
 /// Recomputes y = gelu(x) and multiplies `gradient`, that of y, by the slope: afterwards it is that of x.
 pub(super) fn recompute_and_backward(y: &mut [f32], gradient: &mut [f32], x: &[f32]) {
     vectorized(

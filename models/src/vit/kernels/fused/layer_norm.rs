@@ -82,7 +82,7 @@ impl CustomOp3 for LayerNorm {
 }
 
 /// Normalises each row of `x` into `y`; the width is that of `weight`.
-pub(super) fn forward(y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
+pub(in crate::vit) fn forward(y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
     vectorized(
         #[inline(always)]
         || {

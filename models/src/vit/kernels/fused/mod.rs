@@ -11,16 +11,16 @@ mod assignment;
 mod attention;
 mod block;
 mod buffers;
-mod gelu;
-mod layer_norm;
+pub(in crate::vit) mod gelu;
+mod laid_out;
+pub(in crate::vit) mod layer_norm;
 mod linear;
 mod matrix;
-mod packed;
 mod partition;
 mod storage;
 #[cfg(test)]
 mod tests;
-mod vector;
+pub(in crate::vit) mod vector;
 
 use super::{BlockOptions, BlockParameters, Outputs};
 use block::PARAMETERS;

@@ -9,7 +9,7 @@
 const LANES: usize = 16;
 
 /// Runs a loop compiled for the running CPU's instruction set. The closure must be `#[inline(always)]`.
-pub(super) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
+pub(in crate::vit) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
@@ -41,7 +41,7 @@ fn with_avx2<R>(body: impl FnOnce() -> R) -> R {
 /// eˣ within 1e-7 relative: range reduction by ln 2 and the minimax polynomial of Cephes' `expf`.
 /// Arguments are clamped to the range of normal numbers; NaN stays NaN.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(in crate::vit) fn exp(x: f32) -> f32 {
     /// 1.5·2²³: adding it rounds to an integer and leaves that integer in the low mantissa bits.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -64,7 +64,7 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// The sum of `term` over one slice.
 #[inline(always)]
-pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(in crate::vit) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (blocks, tail) = values.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for block in blocks {
@@ -118,7 +118,7 @@ pub(super) fn sum3(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32)
 
 /// The largest element.
 #[inline(always)]
-pub(super) fn max(values: &[f32]) -> f32 {
+pub(in crate::vit) fn max(values: &[f32]) -> f32 {
     let (blocks, tail) = values.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for block in blocks {

@@ -8,7 +8,7 @@
 use super::super::linear::{OUTPUTS_PER_TASK, accumulate_weight};
 use super::super::partition::sum_in_order;
 use super::{
-    Block, Buffer, PARAMETERS, Packed, Scratch, Weights, gelu, layer_norm, split, split_mut, vector,
+    Block, Buffer, LaidOut, PARAMETERS, Scratch, Weights, gelu, layer_norm, split, split_mut, vector,
 };
 use rayon::prelude::*;
 
@@ -34,7 +34,7 @@ impl Block {
         kept: &[f32],
     ) -> (Vec<f32>, Vec<f32>) {
         let parameters = split(parameters, self.sizes());
-        let weights = self.weights(&parameters, Packed::stored);
+        let weights = self.weights(&parameters, LaidOut::stored);
         let mut x_gradient = vec![0.0; x.len()];
         let mut gradients = vec![0.0; self.sizes().into_iter().sum()];
         let chunk = self.attention.images_per_chunk();

@@ -1,0 +1,172 @@
+//! Our side of `cargo xtask bench encoder`.
+//!
+//! `write DIR CASE` writes a model and crops of photos for all sides. `serve DIR DTYPE` prints a line of JSON when ready, then
+//! answers every line of its input with one: `go BATCH N` embeds N batches, `vectors` gives the unit vectors of the first
+//! crops, `matmul` measures a large matrix product.
+#![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
+
+use candle_core::{Device, Tensor};
+use dozen_models::checkpoint::{ModelConfig, StoredDtype, export, load_safetensors};
+use dozen_models::image::{Filter, Limits, Preprocessor, Resize, RgbImage, decode};
+use dozen_models::vit::{Family, Parameters, Positions, Vit, VitConfig};
+use dozen_models::{DeviceChoice, DtypeChoice, Encoder, Error, ModelFiles};
+use std::collections::HashMap;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Crops that batches are taken from, and crops that peers calibrate with.
+const CROPS: usize = 32;
+/// Vectors that are compared.
+const COMPARED: usize = 8;
+/// Side of the square matrices whose product tells the machine's rate.
+const MATRIX: usize = 2048;
+
+fn main() -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["write", directory, case] => write(Path::new(directory), case),
+        ["serve", directory, dtype] => serve(Path::new(directory), dtype),
+        _ => Err(Error::Input("give `write DIR CASE` or `serve DIR f32|int8`".into())),
+    }
+}
+
+fn write(directory: &Path, case: &str) -> Result<(), Error> {
+    let (config, preprocessor, parameters) = match case {
+        "shipped" => {
+            let files = ModelFiles::shipped();
+            let config = ModelConfig::from_json(&files.config)?.vit;
+            let preprocessor = Preprocessor::from_json(&files.preprocessor)?;
+            (config, preprocessor, load_safetensors(&files.weights, &Device::Cpu)?)
+        }
+        "vit-s-16" => random(384, 6)?,
+        "vit-b-16" => random(768, 12)?,
+        other => return Err(Error::Input(format!("there is no case `{other}`"))),
+    };
+    export(&directory.join("model"), case, &config, &preprocessor, &parameters, StoredDtype::F32)?;
+    let crops = crops(&preprocessor)?;
+    let side = preprocessor.crop_size() as usize;
+    let tensor = |crops: &[RgbImage]| {
+        Tensor::from_vec(preprocessor.normalise(crops), (crops.len(), 3, side, side), &Device::Cpu)
+    };
+    let (timed, calibration) = crops.split_at(CROPS);
+    let tensors = HashMap::from([("pixels", tensor(timed)?), ("calibration", tensor(calibration)?)]);
+    Ok(candle_core::safetensors::save(&tensors, directory.join("pixels.safetensors"))?)
+}
+
+/// A ViT of patches of 16 and images of 224, with weights as they are before training, LayerNorms as they are after it.
+fn random(width: usize, heads: usize) -> Result<(VitConfig, Preprocessor, Parameters), Error> {
+    let config = VitConfig {
+        hidden_size: width,
+        num_hidden_layers: 12,
+        num_attention_heads: heads,
+        intermediate_size: 4 * width,
+        patch_size: 16,
+        image_size: 224,
+        num_channels: 3,
+        layer_norm_eps: 1e-6,
+        family: Family::Msn,
+        positions: Positions::default(),
+    };
+    let mut state = 1_u64;
+    // xorshift64*; the sum of four uniform numbers is normal enough.
+    let mut uniform = move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
+    };
+    let mut parameters = Parameters::new();
+    for (name, shape) in Vit::parameter_shapes(&config) {
+        let count = shape.iter().product();
+        let centre = if name.contains("norm") && name.ends_with("weight") { 1.0 } else { 0.0 };
+        let scale = if shape.len() > 1 { 1.7 * (3.0 / width as f32).sqrt() } else { 0.1 };
+        let normal =
+            (0..count).map(|_| centre + scale * (uniform() + uniform() + uniform() + uniform()) / 2.0);
+        parameters.insert(name, Tensor::from_vec(normal.collect::<Vec<f32>>(), shape, &Device::Cpu)?);
+    }
+    let preprocessor = Preprocessor {
+        resize: Resize::ShortSideThenCrop { short_side: 256, crop: 224 },
+        filter: Filter::Bicubic,
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+    Ok((config, preprocessor, parameters))
+}
+
+/// Of the demo's photos, as often as it takes, mirrored every other time.
+fn crops(preprocessor: &Preprocessor) -> Result<Vec<RgbImage>, Error> {
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/demo/photos");
+    let mut files = Vec::new();
+    let mut folders = vec![photos];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).map_err(|source| Error::Io { path: folder, source })?;
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let crop = |path: &PathBuf| {
+        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        let image = decode(&bytes, &Limits::default()).map_err(|error| Error::Input(error.to_string()))?;
+        Ok(preprocessor.crop(&image))
+    };
+    let crops = files.iter().map(crop).collect::<Result<Vec<_>, Error>>()?;
+    let mirrored = |crop: &RgbImage| {
+        let (pixels, _) = crop.pixels.as_chunks::<3>();
+        let rows = pixels.chunks_exact(crop.width as usize);
+        RgbImage {
+            pixels: rows.flat_map(|row| row.iter().rev().flatten().copied()).collect(),
+            ..crop.clone()
+        }
+    };
+    let both: Vec<RgbImage> = crops.iter().cloned().chain(crops.iter().map(mirrored)).collect();
+    Ok(both.iter().cycle().take(both.len().max(2 * CROPS)).cloned().collect())
+}
+
+fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
+    let dtype = match dtype {
+        "f32" => DtypeChoice::F32,
+        "int8" => DtypeChoice::Int8,
+        other => return Err(Error::Input(format!("`{other}` is neither `f32` nor `int8`"))),
+    };
+    let files = ModelFiles::read(&directory.join("model"))?;
+    let encoder = Encoder::load_as(&files, DeviceChoice::Cpu, dtype)?;
+    let crops = crops(encoder.preprocessor())?;
+    println!("{}", serde_json::json!({ "dtype": encoder.info().dtype }));
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
+        let answer = match line.split(' ').collect::<Vec<_>>()[..] {
+            ["go", batch, count] => {
+                let number = |text: &str| text.parse().map_err(|_| Error::Input("go BATCH N".into()));
+                let (batch, count): (usize, usize) = (number(batch)?, number(count)?);
+                let started = Instant::now();
+                for _ in 0..count {
+                    encoder.embed(&crops[..batch], 1.0)?;
+                }
+                serde_json::json!({ "seconds": started.elapsed().as_secs_f64() / count as f64 })
+            }
+            ["vectors"] => serde_json::json!({ "vectors": encoder.embed(&crops[..COMPARED], 1.0)? }),
+            ["matmul"] => serde_json::json!({ "multiply_adds_per_second": matmul()? }),
+            _ => return Err(Error::Input(format!("`{line}` is neither `go`, `vectors` nor `matmul`"))),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+/// Multiply-adds per second of a large f32 product, the best of a few.
+fn matmul() -> Result<f64, Error> {
+    let matrix = |pace: f64| {
+        let values: Vec<f32> = (0..MATRIX * MATRIX).map(|n| (pace * n as f64).sin() as f32).collect();
+        Tensor::from_vec(values, (MATRIX, MATRIX), &Device::Cpu)
+    };
+    let (left, right) = (matrix(0.37)?, matrix(0.53)?);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let started = Instant::now();
+        std::hint::black_box(left.matmul(&right)?);
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(MATRIX.pow(3) as f64 / best)
+}

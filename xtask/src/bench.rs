@@ -1,0 +1,48 @@
+//! Benchmarks, with the programs they compare.
+
+use crate::commands::{cargo, root, run};
+use crate::cuda;
+use crate::python::{Purpose, environment};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+/// Runs `dozen-bench` optimised, with the programs it compares ready.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--release", "--package", "dozen-bench", "--"]).args(arguments);
+    match arguments.first().map(String::as_str) {
+        Some("encoder") => {
+            let release = build(&["--example", "bench_encoder"])?;
+            command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Engines)?);
+        }
+        Some("train") => {
+            let has_gpu = Path::new("/dev/nvidia0").exists();
+            let example = ["--example", "bench_steps"];
+            let release = if has_gpu { build_with_cuda(&example)? } else { build(&example)? };
+            command.env("DOZEN_BENCH_STEPS", release.join("examples/bench_steps"));
+            command.env("DOZEN_BENCH_CUDA", has_gpu.to_string());
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Tests)?);
+        }
+        Some("twin") => {
+            let release = build(&["--bin", "dozen-train", "--example", "bench_feed"])?;
+            command.env("DOZEN_BENCH_TRAINER", release.join("dozen-train"));
+            command.env("DOZEN_BENCH_FEED", release.join("examples/bench_feed"));
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Tests)?);
+        }
+        _ => (),
+    }
+    run(&mut command)
+}
+
+/// Builds programs, optimised; the folder they are in. As parts of the whole workspace: for a package alone cargo chooses
+/// other features of shared dependencies, and would compile them all again.
+fn build(programs: &[&str]) -> Result<PathBuf> {
+    run(cargo().args(["build", "--quiet", "--release", "--workspace"]).args(programs))?;
+    Ok(root().join("target/release"))
+}
+
+fn build_with_cuda(programs: &[&str]) -> Result<PathBuf> {
+    let build = ["build", "--quiet", "--release", "--package", "dozen-trainer", "--features", "cuda"];
+    Ok(cuda::cargo_with_toolkit(&[&build[..], programs].concat())?.join("release"))
+}
