@@ -4,6 +4,7 @@
 use crate::Options;
 use crate::child::Program;
 use crate::report::{Row, machine, write_documentation, write_json};
+use crate::train::{PEER, start_peer};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +12,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PEER: &str = "PyTorch 2.15.0";
 const CONFIG: &str = "../trainer/configs/shipped-cpu.toml";
 /// Labelled images per class.
 const SHOTS: [&str; 2] = ["5", "13"];
@@ -49,12 +49,6 @@ pub(crate) struct Programs {
 struct Ready {
     steps: usize,
     batch_size: usize,
-}
-
-/// First line of the other.
-#[derive(Deserialize)]
-struct PeerReady {
-    peer: String,
 }
 
 #[derive(Deserialize)]
@@ -119,10 +113,7 @@ fn train_peer(experiment: &Experiment, programs: &Programs, epochs: usize, folde
     let mut command = Command::new(&programs.feed);
     configure(&mut command, experiment, epochs).arg("--exchange").arg(folder);
     let (mut feed, ready): (_, Ready) = Program::start("the feeding side", &mut command, threads)?;
-    let mut command = Command::new(&programs.python);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/train_twin.py")).arg(folder).arg("cpu");
-    let (mut peer, PeerReady { peer: name }) = Program::start("the PyTorch side", &mut command, threads)?;
-    ensure!(name.starts_with(PEER), "the peer is {name}, not {PEER}");
+    let mut peer = start_peer(&programs.python, folder, false)?;
     for step in 0..ready.steps {
         let rates: Value = feed.ask("batch")?;
         let answer: Value = peer.ask(&format!("take {rates}"))?;

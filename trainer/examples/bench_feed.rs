@@ -9,7 +9,6 @@ mod exchange;
 use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device};
 use clap::Parser;
-use dozen_trainer::config::Config;
 use dozen_trainer::data::ImageSet;
 use dozen_trainer::data::order::Batches;
 use dozen_trainer::msn::{Msn, Ranks};
@@ -21,23 +20,16 @@ use std::sync::Arc;
 /// Feeds a run to another program.
 #[derive(Parser)]
 struct Arguments {
-    /// The experiment, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Set a key of the configuration. Repeatable.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    overrides: Vec<String>,
+    #[command(flatten)]
+    experiment: exchange::Experiment,
     /// Images to train on.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// Folder for what the other side reads and writes.
-    #[arg(long, value_name = "DIR")]
-    exchange: PathBuf,
 }
 
 fn main() -> Result<()> {
-    let Arguments { config, overrides, data, exchange } = Arguments::parse();
-    let config = Config::read(&config, &overrides)?;
+    let Arguments { experiment, data } = Arguments::parse();
+    let (config, exchange) = (experiment.config()?, experiment.exchange);
     let set = Arc::new(ImageSet::open(&data, &config.data)?);
     let order = Batches::new(set.len(), config.optimisation.batch_size, config.run.seed)
         .context("a batch is larger than the set")?;

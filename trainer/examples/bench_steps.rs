@@ -16,7 +16,7 @@ use dozen_trainer::data::order::Batches;
 use dozen_trainer::msn::{Msn, Ranks, Rates, StepTimes, Views};
 use dozen_trainer::run::{Loader, Shard, ViewMaker};
 use std::io::BufRead as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,15 +29,8 @@ const MATRIX: usize = 2048;
 /// Takes training steps on demand.
 #[derive(Parser)]
 struct Arguments {
-    /// The experiment, a TOML file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Set a key of the configuration. Repeatable.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Folder for what the other side reads.
-    #[arg(long, value_name = "DIR")]
-    exchange: PathBuf,
+    #[command(flatten)]
+    experiment: exchange::Experiment,
     /// Train on the first CUDA device.
     #[arg(long)]
     cuda: bool,
@@ -45,7 +38,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let config = Config::read(&arguments.config, &arguments.overrides)?;
+    let (config, exchange) = (arguments.experiment.config()?, &arguments.experiment.exchange);
     let device = if arguments.cuda { Device::new_cuda(0)? } else { Device::Cpu };
     let mut msn = Msn::new(config.msn(), config.run.seed, DType::F32, &device, &Ranks::alone())?;
     let rates = Rates {
@@ -55,9 +48,9 @@ fn main() -> Result<()> {
         sharpen: config.loss.start_sharpen,
         ensemble_temperature: config.loss.start_ensemble_temperature,
     };
-    let (batches, data_seconds) = batches(&config, &arguments.exchange, &device)?;
-    exchange::write_case(&arguments.exchange, &config, &rates, &msn)?;
-    exchange::write_batches(&arguments.exchange, &config, &batches)?;
+    let (batches, data_seconds) = batches(&config, exchange, &device)?;
+    exchange::write_case(exchange, &config, &rates, &msn)?;
+    exchange::write_batches(exchange, &config, &batches)?;
     println!("{}", serde_json::json!({ "config": config, "data_seconds": data_seconds }));
     for line in std::io::stdin().lock().lines() {
         let line = line?;

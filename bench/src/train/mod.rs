@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PEER: &str = "PyTorch 2.15.0";
+pub(crate) const PEER: &str = "PyTorch 2.15.0";
 const ROUNDS: usize = 7;
 const QUICK_ROUNDS: usize = 5;
 /// Steps whose losses and gradients must agree; they also warm both sides up.
@@ -130,11 +130,7 @@ fn measure(case: &Case, programs: &Programs, rounds: usize) -> Result<Measuremen
     command.args(case.overrides.iter().flat_map(|one| ["--set", *one]));
     command.arg("--exchange").arg(exchange.path()).args(programs.cuda.then_some("--cuda"));
     let (mut ours, ready): (_, Ready) = Program::start("our side", &mut command, threads)?;
-    let mut command = Command::new(&programs.python);
-    command.arg(bench.join("python/train_twin.py")).arg(exchange.path());
-    command.arg(if programs.cuda { "cuda" } else { "cpu" });
-    let (mut theirs, peer): (_, PeerReady) = Program::start("the PyTorch side", &mut command, threads)?;
-    ensure!(peer.peer.starts_with(PEER), "the peer is {}, not {PEER}", peer.peer);
+    let mut theirs = start_peer(&programs.python, exchange.path(), programs.cuda)?;
 
     let agreement = compare(&mut ours, &mut theirs, programs.cuda)?;
     let (mut our_steps, mut their_steps) = (Vec::new(), Vec::new());
@@ -168,6 +164,17 @@ fn measure(case: &Case, programs: &Programs, rounds: usize) -> Result<Measuremen
         matrix_rate: ours.matrix_rate()?.max(theirs.matrix_rate()?),
         batch_size,
     })
+}
+
+/// Starts the PyTorch side on what lies in `exchange`.
+pub(crate) fn start_peer(python: &Path, exchange: &Path, cuda: bool) -> Result<Program> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/train_twin.py")).arg(exchange);
+    command.arg(if cuda { "cuda" } else { "cpu" });
+    let (process, PeerReady { peer }) = Program::start("the PyTorch side", &mut command, threads)?;
+    ensure!(peer.starts_with(PEER), "the peer is {peer}, not {PEER}");
+    Ok(process)
 }
 
 /// How far losses and gradient norms of the first steps agree; an error if they do not.

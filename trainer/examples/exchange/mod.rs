@@ -1,11 +1,32 @@
-//! What the other side of a benchmark reads.
+//! The experiment of a benchmark, and what its other side reads.
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use dozen_trainer::config::Config;
 use dozen_trainer::msn::{Mask, Msn, Rates, Views};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What is trained, and where the two sides meet.
+#[derive(clap::Args)]
+pub(crate) struct Experiment {
+    /// The experiment, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Set a key of the configuration. Repeatable.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Folder for what the two sides tell each other.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) exchange: PathBuf,
+}
+
+impl Experiment {
+    /// The configuration, changed as asked.
+    pub(crate) fn config(&self) -> Result<Config> {
+        Ok(Config::read(&self.config, &self.overrides)?)
+    }
+}
 
 /// The experiment (`case.json`) and the state it begins with (`state.safetensors`).
 pub(crate) fn write_case(folder: &Path, config: &Config, rates: &Rates, msn: &Msn) -> Result<()> {
