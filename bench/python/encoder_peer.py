@@ -25,15 +25,17 @@ def torch_model(folder):
     torch.set_num_threads(THREADS)
     model = ViTMSNModel.from_pretrained(os.path.join(folder, "model"), attn_implementation="sdpa").eval()
 
+    model.layernorm = torch.nn.Identity()
+
     class Cls(torch.nn.Module):
         """CLS before the final norm."""
 
         def __init__(self):
             super().__init__()
-            self.embeddings, self.encoder = model.embeddings, model.encoder
+            self.model = model
 
         def forward(self, pixels):
-            return self.encoder(self.embeddings(pixels))[0][:, 0]
+            return self.model(pixels).last_hidden_state[:, 0]
 
     return torch, Cls().eval()
 
