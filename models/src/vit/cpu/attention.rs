@@ -44,10 +44,11 @@ fn exponentials(rows: &mut [f32], width: usize, scale: f32, shares: &mut [f32]) 
     vectorized(
         #[inline(always)]
         || {
+            let scale = scale * std::f32::consts::LOG2_E;
             for (row, share) in rows.chunks_exact_mut(width).zip(shares) {
                 let shift = -scale * vector::max(row);
                 for value in row.iter_mut() {
-                    *value = vector::exp(value.mul_add(scale, shift));
+                    *value = vector::exp2(value.mul_add(scale, shift));
                 }
                 *share = 1.0
                     / vector::sum(

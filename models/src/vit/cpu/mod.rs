@@ -26,9 +26,6 @@ use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 use workspace::{Scratch, Workspace};
 
-/// Rows of tokens that go through a block's linear maps at a time.
-const ROWS: usize = 48;
-
 /// Floats of activations that one thread works on at a time where images are many: about its second-level cache.
 const CACHE: usize = 1 << 17;
 
@@ -170,6 +167,7 @@ impl CpuVit {
                 hidden: config.intermediate_size,
                 head: config.hidden_size / config.num_attention_heads,
                 patch: patches.inputs(),
+                rows: workspace::most_rows(config.intermediate_size.max(patches.inputs())),
                 precision,
                 instructions,
             },

@@ -3,7 +3,7 @@
 use super::block::Pass;
 use super::dense::{Dense, floats};
 use super::workspace::Workspace;
-use super::{Kept, Precision, ROWS};
+use super::{Kept, Precision};
 use crate::Error;
 use crate::image::RgbImage;
 use crate::vit::Vit;
@@ -102,8 +102,9 @@ impl PatchEmbedding {
     /// Writes the tokens of some patches of a crop.
     fn embed(&self, tokens: &mut [f32], crop: &RgbImage, kept: &[u32], pass: &Pass<'_>) {
         let (width, inputs) = (self.dense.outputs(), self.inputs());
-        pass.sharing.chunks(tokens, ROWS * width, |number, tokens| {
-            let kept = &kept[number * ROWS..][..tokens.len() / width];
+        let at_once = pass.rows_at_once(kept.len());
+        pass.sharing.chunks(tokens, at_once * width, |number, tokens| {
+            let kept = &kept[number * at_once..][..tokens.len() / width];
             pass.with_scratch(|scratch| {
                 let pixels = &mut scratch.hidden[..kept.len() * inputs];
                 for (pixels, &patch) in pixels.chunks_exact_mut(inputs).zip(kept) {

@@ -1,7 +1,7 @@
 //! Working memory, kept from one call to the next.
 
-use super::{Precision, ROWS};
-use crate::vit::kernels::packed::{ByteRows, Instructions};
+use super::Precision;
+use crate::vit::kernels::packed::{ByteRows, Instructions, TILE_ROWS};
 
 /// Rows of queries whose scores are in the cache at a time.
 pub(super) const QUERIES: usize = 24;
@@ -39,6 +39,13 @@ impl Workspace {
     }
 }
 
+/// How many rows, the widest of so many numbers, may be under way at a time: what lies between two maps is to stay in the
+/// second-level cache.
+pub(super) fn most_rows(widest: usize) -> usize {
+    const HALF_OF_CACHE: usize = 1 << 17;
+    (HALF_OF_CACHE / widest).clamp(4 * TILE_ROWS, 16 * TILE_ROWS) / TILE_ROWS * TILE_ROWS
+}
+
 /// What decides how much scratch a thread needs.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
@@ -50,6 +57,8 @@ pub(super) struct Sizes {
     pub(super) head: usize,
     /// Numbers of a patch.
     pub(super) patch: usize,
+    /// The most rows of tokens that go through linear maps at a time.
+    pub(super) rows: usize,
     pub(super) precision: Precision,
     pub(super) instructions: Instructions,
 }
@@ -70,16 +79,16 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new(sizes: &Sizes) -> Self {
-        let &Sizes { tokens, width, hidden, head, patch, precision, instructions } = sizes;
+        let &Sizes { tokens, width, hidden, head, patch, rows, precision, instructions } = sizes;
         Self {
-            rows: vec![0.0; ROWS * width],
-            hidden: vec![0.0; ROWS * hidden.max(patch)],
+            rows: vec![0.0; rows * width],
+            hidden: vec![0.0; rows * hidden.max(patch)],
             scores: vec![0.0; QUERIES * tokens],
             keys: vec![0.0; instructions.packed_length(head, tokens)],
             values: vec![0.0; instructions.packed_length(tokens, head)],
             bytes: match precision {
                 Precision::F32 => ByteRows::default(),
-                Precision::Int8 => ByteRows::new(ROWS, width.max(hidden)),
+                Precision::Int8 => ByteRows::new(rows, width.max(hidden)),
             },
         }
     }

@@ -1,7 +1,7 @@
 //! GELU in its exact form, x·Φ(x) with Φ the normal distribution function.
 
 use super::storage::{output, slice, tensor, with_slices};
-use super::vector::{exp, vectorized};
+use super::vector::{exp, exp2, vectorized};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -49,7 +49,7 @@ pub(super) fn forward(y: &mut [f32], x: &[f32]) {
         #[inline(always)]
         || {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = value_and_slope(x).0;
+                *y = value(x);
             }
         },
     );
@@ -61,7 +61,7 @@ pub(in crate::vit) fn in_place(x: &mut [f32]) {
         #[inline(always)]
         || {
             for x in x {
-                *x = value_and_slope(*x).0;
+                *x = value(*x);
             }
         },
     );
@@ -79,6 +79,26 @@ pub(super) fn recompute_and_backward(y: &mut [f32], gradient: &mut [f32], x: &[f
             }
         },
     );
+}
+
+/// gelu(x) = max(x, 0) − |x|·Φ(−|x|), within 1e-7 where |x| is below 1 and within a rounding or two of x elsewhere.
+///
+/// log₂ Φ(−a) bends little: a polynomial of degree 6, fitted on \[0, 9\] so that the error of a·Φ(−a) is least, tells it
+/// without a division. Beyond 9 the term is nothing beside x.
+#[inline(always)]
+fn value(x: f32) -> f32 {
+    const LARGEST: f32 = 9.0;
+    let size = x.abs();
+    let a = if size > LARGEST { LARGEST } else { size };
+    let series = 3.177_482_7e-5_f32;
+    let series = series.mul_add(a, -7.569_152_5e-4);
+    let series = series.mul_add(a, 8.036_972e-3);
+    let series = series.mul_add(a, -5.333_74e-2);
+    let series = series.mul_add(a, -4.588_343_2e-1);
+    let series = series.mul_add(a, -1.151_177);
+    let series = series.mul_add(a, -9.999_963e-1);
+    let positive = if x > 0.0 { x } else { 0.0 };
+    exp2(series).mul_add(-size, positive)
 }
 
 /// gelu(x) and its derivative Φ(x) + x·φ(x).

@@ -8,6 +8,9 @@
 /// Partial sums per reduction: one 512-bit register of f32.
 const LANES: usize = 16;
 
+/// 1.5·2²³: adding it rounds to an integer and leaves that integer in the low mantissa bits.
+const ROUND: f32 = 12_582_912.0;
+
 /// Runs a loop compiled for the running CPU's instruction set. The closure must be `#[inline(always)]`.
 pub(in crate::vit) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -42,8 +45,6 @@ fn with_avx2<R>(body: impl FnOnce() -> R) -> R {
 /// Arguments are clamped to the range of normal numbers; NaN stays NaN.
 #[inline(always)]
 pub(in crate::vit) fn exp(x: f32) -> f32 {
-    /// 1.5·2²³: adding it rounds to an integer and leaves that integer in the low mantissa bits.
-    const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = if x < -87.3 { -87.3 } else { x };
@@ -59,6 +60,23 @@ pub(in crate::vit) fn exp(x: f32) -> f32 {
     let series = series.mul_add(rest, 1.666_666_5e-1);
     let series = series.mul_add(rest, 0.5);
     let mantissa = series.mul_add(rest * rest, rest) + 1.0;
+    mantissa * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
+}
+
+/// 2ˣ within 1e-7 relative: the integer part goes into the exponent, the rest into a minimax polynomial. Arguments are
+/// clamped to the range of normal numbers; NaN stays NaN.
+#[inline(always)]
+pub(in crate::vit) fn exp2(x: f32) -> f32 {
+    let x = if x < -126.0 { -126.0 } else { x };
+    let x = if x > 127.0 { 127.0 } else { x };
+    let rounded = x + ROUND;
+    let rest = x - (rounded - ROUND);
+    let series = 1.326_472_7e-3_f32;
+    let series = series.mul_add(rest, 9.671_513e-3);
+    let series = series.mul_add(rest, 5.550_733_6e-2);
+    let series = series.mul_add(rest, 2.402_224_2e-1);
+    let series = series.mul_add(rest, 6.931_47e-1);
+    let mantissa = series.mul_add(rest, 1.0);
     mantissa * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
 }
 

@@ -6,16 +6,13 @@
 
 #![expect(unsafe_code, reason = "vector instructions on raw pointers")]
 
-use super::{Onto, RowsMut};
-use crate::vit::kernels::fused::vector::vectorized;
+use super::{Onto, RowsMut, TILE_ROWS};
 use rayon::prelude::*;
 
 /// Columns of a panel: four vectors of 16 sums.
 const PANEL: usize = 64;
 /// Bytes that one instruction multiplies and adds into each sum.
 const GROUP: usize = 4;
-/// Rows of a tile.
-const ROWS: usize = 6;
 
 /// A weight as bytes.
 pub(in crate::vit) struct BytePanels {
@@ -58,28 +55,31 @@ impl ByteRows {
 
 /// Writes the bytes of a row; its scale and lowest value.
 fn quantise(bytes: &mut [u8], x: &[f32]) -> (f32, f32) {
-    vectorized(
-        #[inline(always)]
-        || {
-            let (mut low, mut high) = ([f32::INFINITY; 16], [f32::NEG_INFINITY; 16]);
-            let (blocks, rest) = x.as_chunks::<16>();
-            for block in blocks {
-                for ((low, high), &value) in low.iter_mut().zip(&mut high).zip(block) {
-                    *low = if value < *low { value } else { *low };
-                    *high = if value > *high { value } else { *high };
-                }
-            }
-            let low = low.iter().chain(rest).copied().fold(f32::INFINITY, f32::min);
-            let high = high.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-            let scale = (high - low) / 255.0;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            for (byte, &value) in bytes.iter_mut().zip(x) {
-                // From 0.5 to 255.5: truncation rounds to the nearest.
-                *byte = (value - low).mul_add(inverse, 0.5) as i32 as u8;
-            }
-            (scale, low)
-        },
-    )
+    assert_eq!(bytes.len(), x.len(), "a byte for each number");
+    #[cfg(target_arch = "x86_64")]
+    if BytePanels::are_fast() {
+        // SAFETY: the CPU has the instructions, and the lengths are as just checked.
+        return unsafe { vnni::quantise(bytes, x) };
+    }
+    plain_quantise(bytes, x)
+}
+
+/// In any CPU's instructions.
+fn plain_quantise(bytes: &mut [u8], x: &[f32]) -> (f32, f32) {
+    let low = x.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let (scale, inverse) = steps(low, high);
+    for (byte, &value) in bytes.iter_mut().zip(x) {
+        // From 0.5 to 255.5: truncation rounds to the nearest.
+        *byte = (value - low).mul_add(inverse, 0.5) as u8;
+    }
+    (scale, low)
+}
+
+/// The distance of two levels between `low` and `high`, and its inverse.
+fn steps(low: f32, high: f32) -> (f32, f32) {
+    let scale = (high - low) / 255.0;
+    (scale, if scale > 0.0 { 1.0 / scale } else { 0.0 })
 }
 
 impl BytePanels {
@@ -186,16 +186,52 @@ fn plain(job: Job<'_>, rows: usize) {
 
 #[cfg(target_arch = "x86_64")]
 mod vnni {
-    use super::{GROUP, Job, PANEL, ROWS};
+    use super::{GROUP, Job, PANEL, TILE_ROWS, steps};
     use std::arch::x86_64::{
-        __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32,
-        _mm512_set1_ps, _mm512_setzero_si512,
+        __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvttps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_cvtusepi32_storeu_epi8, _mm512_mask_max_ps,
+        _mm512_mask_min_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_max_ps,
+        _mm512_reduce_min_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_sub_ps,
     };
 
     /// Sums of a vector, and vectors of a panel.
     const LANES: usize = 16;
     const VECTORS: usize = PANEL / LANES;
+
+    /// [`super::quantise`].
+    ///
+    /// # Safety
+    /// The CPU has the instructions, and there are as many bytes as numbers.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn quantise(bytes: &mut [u8], x: &[f32]) -> (f32, f32) {
+        let mask_of = |first: usize| 0xffff_u16 >> (LANES - (x.len() - first).min(LANES));
+        let mut lows = _mm512_set1_ps(f32::INFINITY);
+        let mut highs = _mm512_set1_ps(f32::NEG_INFINITY);
+        for first in (0..x.len()).step_by(LANES) {
+            // SAFETY: the mask leaves out what lies behind the row.
+            unsafe {
+                let mask = mask_of(first);
+                let values = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(first));
+                lows = _mm512_mask_min_ps(lows, mask, lows, values);
+                highs = _mm512_mask_max_ps(highs, mask, highs, values);
+            }
+        }
+        let low = _mm512_reduce_min_ps(lows);
+        let (scale, inverse) = steps(low, _mm512_reduce_max_ps(highs));
+        let (low_of_all, inverse) = (_mm512_set1_ps(low), _mm512_set1_ps(inverse));
+        let half = _mm512_set1_ps(0.5);
+        for first in (0..x.len()).step_by(LANES) {
+            // SAFETY: as above.
+            unsafe {
+                let mask = mask_of(first);
+                let values = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(first));
+                let level = _mm512_fmadd_ps(_mm512_sub_ps(values, low_of_all), inverse, half);
+                let level = _mm512_cvttps_epi32(level);
+                _mm512_mask_cvtusepi32_storeu_epi8(bytes.as_mut_ptr().add(first).cast(), mask, level);
+            }
+        }
+        (scale, low)
+    }
 
     /// # Safety
     /// The CPU has the instructions, and shapes are as [`super::BytePanels::product`] checks them.
@@ -203,7 +239,7 @@ mod vnni {
     pub(super) unsafe fn product(mut job: Job<'_>, rows: usize) {
         let panels = job.panels.width.div_ceil(PANEL);
         for panel in 0..panels {
-            for row in (0..rows).step_by(ROWS) {
+            for row in (0..rows).step_by(TILE_ROWS) {
                 // SAFETY: the caller's; no more rows than there are.
                 unsafe {
                     match rows - row {
@@ -212,7 +248,7 @@ mod vnni {
                         3 => tile::<3>(&mut job, panel, row),
                         4 => tile::<4>(&mut job, panel, row),
                         5 => tile::<5>(&mut job, panel, row),
-                        _ => tile::<ROWS>(&mut job, panel, row),
+                        _ => tile::<TILE_ROWS>(&mut job, panel, row),
                     }
                 }
             }
@@ -294,6 +330,19 @@ mod tests {
 
     fn values(count: usize, pace: f32) -> Vec<f32> {
         (0..count).map(|n| (n as f32 * pace).sin() + 0.2).collect()
+    }
+
+    /// Both ways to the same bytes, at lengths with and without a last vector that is not full.
+    #[test]
+    fn rows_become_the_same_bytes() {
+        for length in [1, 15, 16, 17, 48, 131] {
+            let x = values(length, 0.7);
+            let [mut one, mut other] = [vec![0; length], vec![0; length]];
+            assert_eq!(quantise(&mut one, &x), plain_quantise(&mut other, &x));
+            assert_eq!(one, other);
+            assert_eq!(one.iter().min(), Some(&0));
+            assert!(length == 1 || one.iter().max() == Some(&255));
+        }
     }
 
     /// Both executions against each other to the bit, and against floats within what bytes can say.

@@ -9,6 +9,7 @@ mod tile;
 mod vectors;
 
 pub(in crate::vit) use bytes::{BytePanels, ByteRows};
+pub(in crate::vit) use tile::TILE_ROWS;
 
 use rayon::prelude::*;
 

@@ -9,7 +9,7 @@ use super::vectors::{Portable, Vector};
 use super::{Instructions, Onto, Panels, Rows, RowsMut};
 
 /// Rows of a tile.
-const ROWS: usize = 6;
+pub(in crate::vit) const TILE_ROWS: usize = 6;
 
 /// A tile's surroundings.
 #[derive(Clone, Copy)]
@@ -84,7 +84,7 @@ unsafe fn with<V: Vector, const VECTORS: usize>(
     let panel = VECTORS * V::LANES;
     for first in (0..panels.width).step_by(panel) {
         let columns = (panels.width - first).min(panel);
-        for row in (0..rows).step_by(ROWS) {
+        for row in (0..rows).step_by(TILE_ROWS) {
             // SAFETY: row and column are within y, the row within x, and the panels before this one hold first · depth
             // values.
             unsafe {
@@ -120,7 +120,7 @@ unsafe fn rows_of_tile<V: Vector, const VECTORS: usize>(tile: Tile<'_>, rows: us
             3 => multiply::<V, 3, VECTORS>(tile),
             4 => multiply::<V, 4, VECTORS>(tile),
             5 => multiply::<V, 5, VECTORS>(tile),
-            _ => multiply::<V, ROWS, VECTORS>(tile),
+            _ => multiply::<V, TILE_ROWS, VECTORS>(tile),
         }
     }
 }
