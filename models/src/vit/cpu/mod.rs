@@ -214,7 +214,8 @@ impl CpuVit {
         let size = crops_at_once * lists * rows * self.width;
         match sharing {
             Sharing::Alone => out.par_chunks_mut(size).enumerate().for_each(part),
-            Sharing::Together => out.chunks_mut(size).enumerate().for_each(part),
+            // From inside the pool: from outside, every piece of work would wake it anew and wait for it.
+            Sharing::Together => rayon::scope(|_| out.chunks_mut(size).enumerate().for_each(part)),
         }
         out
     }
