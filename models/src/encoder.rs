@@ -1,11 +1,14 @@
 //! A loaded encoder: crops in, unit vectors out.
 
+mod budget;
 mod calibration;
 mod files;
 mod patches;
 #[cfg(test)]
 mod tests;
 
+use budget::Curves;
+pub use budget::{Budget, Embedding, Keep};
 pub use calibration::Agreement;
 pub use files::ModelFiles;
 use patches::Patches;
@@ -16,10 +19,9 @@ use crate::checkpoint::{Feature, ModelConfig, load_safetensors};
 use crate::image::{Preprocessor, RgbImage};
 use crate::vit::cpu::{CpuVit, Kept, Precision};
 use crate::vit::kernels::Outputs;
-use crate::vit::reference::{ForwardOptions, Keep, check_keep};
+use crate::vit::reference::{ForwardOptions, Keep as KeptTokens, check_keep};
 use crate::vit::{Kernels, Vit, VitConfig};
 use candle_core::{Device, Tensor};
-use rayon::prelude::*;
 
 /// Floats that the activations of one forward pass may take: 256 MiB. Larger batches are run in parts.
 const ACTIVATION_BUDGET: usize = 64 << 20;
@@ -86,6 +88,7 @@ pub struct Encoder {
     config: VitConfig,
     execution: Execution,
     patches: Patches,
+    curves: Curves,
 }
 
 /// What runs the network.
@@ -180,7 +183,8 @@ impl Encoder {
             packed.map_or(Execution::Tensors(vit, device), |packed| Execution::Packed(Box::new(packed)));
         let patches = Patches::new(grid, config.vit.patch_size);
         let (feature, config) = (config.feature, config.vit);
-        let encoder = Self { info, preprocessor, feature, config, execution, patches };
+        let curves = Curves::default();
+        let encoder = Self { info, preprocessor, feature, config, execution, patches, curves };
         encoder.embed(&[encoder.test_card()], 1.0)?;
         Ok(encoder)
     }
@@ -200,47 +204,8 @@ impl Encoder {
     /// `keep` in (0, 1] is the share of patches that are embedded (the patch budget); 1.0 embeds all. The patches kept
     /// are the same for every image and spread evenly over it.
     pub fn embed(&self, crops: &[RgbImage], keep: f32) -> Result<Vec<Vec<f32>>, Error> {
-        self.embed_selected(crops, keep, Selection::Spread)
-    }
-
-    /// The same with a choice of the patches that are kept.
-    pub fn embed_selected(
-        &self,
-        crops: &[RgbImage],
-        keep: f32,
-        selection: Selection,
-    ) -> Result<Vec<Vec<f32>>, Error> {
-        let count = self.checked_share(keep)?;
-        self.check_crops(crops)?;
-        if let Some(kept) = self.patches.shared(selection, count) {
-            return self.describe(crops, Kept::Shared(&kept));
-        }
-        let kept: Vec<_> = crops.par_iter().map(|crop| self.patches.by_content(crop, count)).collect();
-        self.describe(crops, Kept::PerImage(&kept))
-    }
-
-    /// Embeds every crop under `masks` random masks of which each leaves a share `keep` of the patches, the same for all
-    /// crops: the mean of the vectors, at unit length, and how far they spread about it, 0 (all alike) to 1.
-    pub fn embed_masked(
-        &self,
-        crops: &[RgbImage],
-        keep: f32,
-        masks: usize,
-        seed: u64,
-    ) -> Result<Vec<(Vec<f32>, f32)>, Error> {
-        let count = self.checked_share(keep)?;
-        if masks == 0 {
-            return Err(Error::Input("no mask is asked for; ask for at least one".into()));
-        }
-        self.check_crops(crops)?;
-        let choose = |mask: usize| {
-            let selection = Selection::Random { seed: seed.wrapping_add(mask as u64) };
-            self.patches.shared(selection, count).unwrap_or_default()
-        };
-        let lists: Vec<Vec<u32>> = (0..masks).map(choose).collect();
-        let lists: Vec<Vec<u32>> = crops.iter().flat_map(|_| lists.iter().cloned()).collect();
-        let vectors = self.describe(crops, Kept::PerImage(&lists))?;
-        vectors.chunks_exact(masks).map(mean_and_spread).collect()
+        let vectors = self.embed_within(crops, &Budget { keep: Keep::Share(keep), ..Budget::default() })?;
+        Ok(vectors.into_iter().map(|embedding| embedding.vector).collect())
     }
 
     /// Embeds crops of which each keeps patches of its own: as many lists as crops, all of the same length, of patches
@@ -258,14 +223,6 @@ impl Encoder {
     /// Number of patches of a crop.
     pub fn patches(&self) -> usize {
         self.patches.count()
-    }
-
-    /// How many patches a share of them is.
-    fn checked_share(&self, keep: f32) -> Result<usize, Error> {
-        if keep > 0.0 && keep <= 1.0 {
-            return Ok(self.patches.share(keep));
-        }
-        Err(Error::Input(format!("the share of patches to keep is {keep}; it must lie in (0, 1]")))
     }
 
     fn check_crops(&self, crops: &[RgbImage]) -> Result<(), Error> {
@@ -339,8 +296,8 @@ impl Encoder {
                 Kept::Shared(_) => None,
             };
             let keep = match (&lists, kept) {
-                (Some(lists), _) => Some(Keep::PerImage(lists)),
-                (None, Kept::Shared(kept)) if kept.len() < self.patches() => Some(Keep::Shared(kept)),
+                (Some(lists), _) => Some(KeptTokens::PerImage(lists)),
+                (None, Kept::Shared(kept)) if kept.len() < self.patches() => Some(KeptTokens::Shared(kept)),
                 _ => None,
             };
             let options = ForwardOptions { keep, branch_scales: None };
@@ -372,16 +329,6 @@ impl Encoder {
         let grey = |index: u32| 64 + (128 * (index / 3 % side + index / 3 / side) / (2 * side)) as u8;
         RgbImage { width: side, height: side, pixels: (0..side * side * 3).map(grey).collect() }
     }
-}
-
-/// The direction of the mean of unit vectors, and 1 less its length.
-fn mean_and_spread(vectors: &[Vec<f32>]) -> Result<(Vec<f32>, f32), Error> {
-    let mut mean = vec![0.0; vectors.first().map_or(0, Vec::len)];
-    for vector in vectors {
-        mean.iter_mut().zip(vector).for_each(|(mean, value)| *mean += value / vectors.len() as f32);
-    }
-    let length = mean.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    Ok((unit(mean, false)?, (1.0 - length).clamp(0.0, 1.0) as f32))
 }
 
 /// Scales to length 1, after subtracting the vector's own mean where `centre` says so.

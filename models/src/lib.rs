@@ -9,5 +9,8 @@ pub mod error;
 pub mod image;
 pub mod vit;
 
-pub use encoder::{Agreement, DeviceChoice, DtypeChoice, Encoder, EncoderInfo, ModelFiles};
+pub use encoder::{
+    Agreement, Budget, DeviceChoice, DtypeChoice, Embedding, Encoder, EncoderInfo, Keep, ModelFiles,
+    Selection,
+};
 pub use error::Error;

@@ -1,8 +1,8 @@
-//! Whether bytes are good enough for a network: int8 beside f32 on a few photos.
+//! A few photos that tell whether a cheaper way to embed is good enough: int8 beside f32, some patches beside all.
 
 use super::Encoder;
 use crate::Error;
-use crate::image::{Limits, RgbImage, decode};
+use crate::image::{Limits, Preprocessor, RgbImage, decode};
 
 /// See models/calibration/README.md.
 const PHOTOS: [&[u8]; 8] = [
@@ -29,6 +29,16 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    /// Of unit vectors of the same photos.
+    pub(super) fn between(one: &[Vec<f32>], other: &[Vec<f32>]) -> Self {
+        let cosine = |(one, other): (&Vec<f32>, &Vec<f32>)| {
+            one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum::<f64>()
+        };
+        let cosines: Vec<f64> = one.iter().zip(other).map(cosine).collect();
+        let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+        Self { mean, least: cosines.into_iter().fold(1.0, f64::min) }
+    }
+
     /// Whether vectors of both may meet.
     pub fn is_good_enough(&self) -> bool {
         self.mean >= GOOD_ENOUGH.mean && self.least >= GOOD_ENOUGH.least
@@ -37,17 +47,15 @@ impl Agreement {
 
 /// How far two encoders that differ in their arithmetic agree.
 pub(super) fn agreement(one: &Encoder, other: &Encoder) -> Result<Agreement, Error> {
-    let crops = PHOTOS.iter().map(|bytes| Ok(one.preprocessor().crop(&photo(bytes)?)));
-    let crops = crops.collect::<Result<Vec<RgbImage>, Error>>()?;
-    let (one, other) = (one.embed(&crops, 1.0)?, other.embed(&crops, 1.0)?);
-    let cosine = |(one, other): (&Vec<f32>, &Vec<f32>)| {
-        one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum::<f64>()
-    };
-    let cosines: Vec<f64> = one.iter().zip(&other).map(cosine).collect();
-    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-    Ok(Agreement { mean, least: cosines.into_iter().fold(1.0, f64::min) })
+    let crops = crops(one.preprocessor())?;
+    Ok(Agreement::between(&one.embed(&crops, 1.0)?, &other.embed(&crops, 1.0)?))
 }
 
-fn photo(bytes: &[u8]) -> Result<RgbImage, Error> {
-    decode(bytes, &Limits::default()).map_err(|error| Error::Input(format!("a calibration photo: {error}")))
+/// The photos as an encoder sees them.
+pub(super) fn crops(preprocessor: &Preprocessor) -> Result<Vec<RgbImage>, Error> {
+    let photo = |bytes: &&[u8]| {
+        decode(bytes, &Limits::default())
+            .map_err(|error| Error::Input(format!("a calibration photo: {error}")))
+    };
+    PHOTOS.iter().map(|bytes| Ok(preprocessor.crop(&photo(bytes)?))).collect()
 }

@@ -222,21 +222,54 @@ fn the_shipped_weights_load_and_tell_pictures_apart() {
 fn masks_of_an_image_are_averaged_and_their_spread_told() {
     let encoder = encoder();
     let crops = crops(3);
-    let keep = 0.5;
-    let masked = encoder.embed_masked(&crops, keep, 4, 7).unwrap();
-    let alone: Vec<_> = (0..4)
-        .map(|mask| encoder.embed_selected(&crops, keep, Selection::Random { seed: 7 + mask }).unwrap())
-        .collect();
-    for (image, (vector, spread)) in masked.iter().enumerate() {
+    let within = |keep, selection, masks| {
+        encoder.embed_within(&crops, &Budget { keep: Keep::Share(keep), selection, masks })
+    };
+    let random = |seed| Selection::Random { seed };
+    let masked = within(0.5, random(7), 4).unwrap();
+    let alone: Vec<_> = (0..4).map(|mask| within(0.5, random(7 + mask), 1).unwrap()).collect();
+    for (image, Embedding { vector, spread, .. }) in masked.iter().enumerate() {
         let mean: Vec<f32> = (0..vector.len())
-            .map(|place| alone.iter().map(|vectors| vectors[image][place]).sum::<f32>() / 4.0)
+            .map(|place| alone.iter().map(|vectors| vectors[image].vector[place]).sum::<f32>() / 4.0)
             .collect();
         let length = dot(&mean, &mean).sqrt();
-        assert!((f64::from(*spread) - (1.0 - length)).abs() < 2e-6 && *spread > 1e-5, "{spread}");
+        let spread = spread.unwrap();
+        assert!((f64::from(spread) - (1.0 - length)).abs() < 2e-6 && spread > 1e-5, "{spread}");
         assert!((dot(vector, &mean) / length - 1.0).abs() < 1e-5);
     }
-    // One mask, or several that hide nothing, have no spread.
-    assert!(encoder.embed_masked(&crops, keep, 1, 7).unwrap().iter().all(|(_, spread)| *spread < 1e-6));
-    assert!(encoder.embed_masked(&crops, 1.0, 3, 7).unwrap().iter().all(|(_, spread)| *spread < 1e-5));
-    assert!(matches!(encoder.embed_masked(&crops, keep, 0, 7), Err(Error::Input(_))));
+    assert!(alone.iter().flatten().all(|one| one.spread.is_none()), "one mask has no spread");
+    // Nor have masks that hide nothing.
+    assert!(within(1.0, random(7), 3).unwrap().iter().all(|one| one.spread.unwrap() < 1e-5));
+    for (selection, masks) in
+        [(random(7), 0), (random(7), 65), (Selection::Spread, 2), (Selection::Content, 3)]
+    {
+        assert!(matches!(within(0.5, selection, masks), Err(Error::Input(_))), "{selection:?}, {masks}");
+    }
+}
+
+#[test]
+fn an_automatic_budget_is_the_least_that_keeps_the_photos_vectors() {
+    let encoder = Encoder::load(&ModelFiles::shipped(), DeviceChoice::Cpu).unwrap();
+    let photos = super::calibration::crops(encoder.preprocessor()).unwrap();
+    let whole = encoder.embed(&photos, 1.0).unwrap();
+    for selection in [Selection::Spread, Selection::Content, Selection::Centre] {
+        let mut shares = Vec::new();
+        for least_cosine in [0.3, 0.9, 0.97, 1.0] {
+            let budget = Budget { keep: Keep::Auto { least_cosine }, selection, masks: 1 };
+            let part = encoder.embed_within(&photos, &budget).unwrap();
+            for (part, whole) in part.iter().zip(&whole) {
+                assert!(
+                    dot(&part.vector, whole) >= f64::from(least_cosine) - 1e-4,
+                    "{selection:?}: {least_cosine}"
+                );
+            }
+            shares.push(part[0].keep);
+        }
+        assert!(shares.is_sorted() && shares[0] < shares[3], "{selection:?}: {shares:?}");
+        assert!((shares[3] - 1.0).abs() < 1e-6, "{selection:?}: {shares:?}");
+    }
+    for least_cosine in [0.0, -1.0, 1.1, f32::NAN] {
+        let budget = Budget { keep: Keep::Auto { least_cosine }, ..Budget::default() };
+        assert!(matches!(encoder.embed_within(&photos, &budget), Err(Error::Input(_))), "{least_cosine}");
+    }
 }

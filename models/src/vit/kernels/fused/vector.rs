@@ -63,7 +63,7 @@ pub(in crate::vit) fn exp(x: f32) -> f32 {
     mantissa * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
 }
 
-/// 2ˣ within 1e-7 relative: the integer part goes into the exponent, the rest into a minimax polynomial. Arguments are
+/// 2ˣ within 2e-7 relative: the integer part goes into the exponent, the rest into a minimax polynomial. Arguments are
 /// clamped to the range of normal numbers; NaN stays NaN.
 #[inline(always)]
 pub(in crate::vit) fn exp2(x: f32) -> f32 {
@@ -71,11 +71,11 @@ pub(in crate::vit) fn exp2(x: f32) -> f32 {
     let x = if x > 127.0 { 127.0 } else { x };
     let rounded = x + ROUND;
     let rest = x - (rounded - ROUND);
-    let series = 1.326_472_7e-3_f32;
-    let series = series.mul_add(rest, 9.671_513e-3);
-    let series = series.mul_add(rest, 5.550_733_6e-2);
-    let series = series.mul_add(rest, 2.402_224_2e-1);
-    let series = series.mul_add(rest, 6.931_47e-1);
+    let series = 1.330_060_7e-3_f32;
+    let series = series.mul_add(rest, 9.669_691e-3);
+    let series = series.mul_add(rest, 5.550_558_5e-2);
+    let series = series.mul_add(rest, 2.402_228_3e-1);
+    let series = series.mul_add(rest, std::f32::consts::LN_2);
     let mantissa = series.mul_add(rest, 1.0);
     mantissa * f32::from_bits(rounded.to_bits().wrapping_add(127) << 23)
 }
