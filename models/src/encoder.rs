@@ -57,6 +57,21 @@ pub enum DtypeChoice {
     Int8,
 }
 
+impl std::str::FromStr for DtypeChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "int8" => Ok(Self::Int8),
+            other => {
+                Err(Error::Input(format!("`{other}` is no type of arithmetic here; take auto, f32 or int8")))
+            }
+        }
+    }
+}
+
 /// What callers need to know of a loaded encoder.
 #[derive(Clone, Debug)]
 pub struct EncoderInfo {

@@ -6,7 +6,7 @@ use crate::http::{self, AppState, Services};
 use crate::learn::{LearnError, Learner};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
-use dozen_models::{DeviceChoice, Encoder, EncoderInfo, ModelFiles};
+use dozen_models::{Budget, DeviceChoice, DtypeChoice, Encoder, EncoderInfo, ModelFiles};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -124,8 +124,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 /// Loads the model and opens the store, with every stored example embedded by this model.
 async fn open(config: &Config) -> Result<Services, StartError> {
-    let folder = config.model.clone();
-    let encoder = tokio::task::spawn_blocking(move || load_encoder(folder.as_deref())).await??;
+    let (folder, dtype) = (config.model.clone(), config.dtype);
+    let encoder = tokio::task::spawn_blocking(move || load_encoder(folder.as_deref(), dtype)).await??;
     let learner =
         Learner::open(&config.data_dir, encoder.info()).await.map_err(|error| data_error(config, error))?;
     let backend: Arc<dyn Backend> = Arc::new(encoder);
@@ -138,12 +138,12 @@ fn data_error(config: &Config, source: LearnError) -> StartError {
     StartError::Data { path: config.data_dir.clone(), source }
 }
 
-fn load_encoder(folder: Option<&Path>) -> Result<Encoder, dozen_models::Error> {
+fn load_encoder(folder: Option<&Path>, dtype: DtypeChoice) -> Result<Encoder, dozen_models::Error> {
     let files = match folder {
         Some(folder) => ModelFiles::read(folder)?,
         None => ModelFiles::shipped(),
     };
-    Encoder::load(&files, DeviceChoice::Auto)
+    Encoder::load_as(&files, DeviceChoice::Auto, dtype)
 }
 
 /// Gives examples that another encoder embedded a vector of this one. Vectors of different encoders never meet, so the
@@ -172,7 +172,7 @@ async fn embed_stored(
     failed: &mut HashSet<String>,
 ) -> Vec<(String, Vec<f32>)> {
     let (ids, images): (Vec<String>, Vec<Bytes>) = pending.into_iter().unzip();
-    let embedded = match engine.embed(images, 1.0).await {
+    let embedded = match engine.embed(images, Budget::default()).await {
         Ok(embedded) => embedded,
         Err(error) => {
             tracing::error!(%error, "stored examples cannot be embedded; they stay out of the answers");
@@ -183,7 +183,7 @@ async fn embed_stored(
     let mut vectors = Vec::with_capacity(ids.len());
     for (id, result) in ids.into_iter().zip(embedded) {
         match result {
-            Ok(embedded) => vectors.push((id, embedded.vector)),
+            Ok(embedded) => vectors.push((id, embedded.embedding.vector)),
             Err(error) => {
                 tracing::warn!(example = id, %error, "a stored example cannot be embedded; it stays out of the answers");
                 failed.insert(id);

@@ -4,24 +4,23 @@ use std::collections::VecDeque;
 
 /// Waiting items in order of arrival.
 ///
-/// Invariants (tested as properties): nothing is lost or doubled; items of one `keep` leave in the order they came; a
-/// batch has 1 to `max` items, all of one `keep`; the oldest waiting item is always in the next batch, so no patch
-/// budget starves another.
-pub struct Batcher<T> {
-    /// `keep` is compared by its bits: a batch is one call of the encoder, which takes one budget.
-    waiting: VecDeque<(u32, T)>,
+/// Invariants (tested as properties): nothing is lost or doubled; items of one kind leave in the order they came; a
+/// batch has 1 to `max` items, all of one kind; the oldest waiting item is always in the next batch, so no kind
+/// starves another. The kind is the patch budget: a batch is one call of the encoder, which takes one.
+pub struct Batcher<K, T> {
+    waiting: VecDeque<(K, T)>,
     max: usize,
 }
 
-impl<T> Batcher<T> {
+impl<K: PartialEq, T> Batcher<K, T> {
     /// Batches of at most `max` items (at least 1).
     pub fn new(max: usize) -> Self {
         Self { waiting: VecDeque::new(), max: max.max(1) }
     }
 
     /// Adds an item behind those that wait.
-    pub fn push(&mut self, keep: f32, item: T) {
-        self.waiting.push_back((keep.to_bits(), item));
+    pub fn push(&mut self, kind: K, item: T) {
+        self.waiting.push_back((kind, item));
     }
 
     /// Nothing waits.
@@ -29,23 +28,23 @@ impl<T> Batcher<T> {
         self.waiting.is_empty()
     }
 
-    /// Takes the oldest item and everything behind it that shares its `keep`, up to the maximum.
-    pub fn next_batch(&mut self) -> Option<(f32, Vec<T>)> {
-        let (keep, first) = self.waiting.pop_front()?;
+    /// Takes the oldest item and everything behind it of its kind, up to the maximum.
+    pub fn next_batch(&mut self) -> Option<(K, Vec<T>)> {
+        let (kind, first) = self.waiting.pop_front()?;
         let mut batch = vec![first];
         let mut others = VecDeque::with_capacity(self.waiting.len());
-        while let Some((other_keep, item)) = self.waiting.pop_front() {
-            if other_keep == keep && batch.len() < self.max {
+        while let Some((other, item)) = self.waiting.pop_front() {
+            if other == kind && batch.len() < self.max {
                 batch.push(item);
             } else {
-                others.push_back((other_keep, item));
+                others.push_back((other, item));
             }
             if batch.len() == self.max {
                 others.append(&mut self.waiting);
             }
         }
         self.waiting = others;
-        Some((f32::from_bits(keep), batch))
+        Some((kind, batch))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::worker::{Item, Message, Ticket, panic_message};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
+use dozen_models::Budget;
 use dozen_models::image::{self, Format, ImageError, Limits, Preprocessor, RgbImage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
@@ -12,7 +13,7 @@ use std::time::Instant;
 pub(super) fn decode_one(
     bytes: &Bytes,
     ticket: Ticket,
-    keep: f32,
+    budget: Budget,
     limits: &Limits,
     preprocessor: &Preprocessor,
     queue: &SyncSender<Message>,
@@ -31,7 +32,7 @@ pub(super) fn decode_one(
             let decode = started.elapsed();
             metrics::histogram!(names::DECODE_SECONDS, "format" => format.media_type())
                 .record(decode.as_secs_f64());
-            let item = Item { ticket, crop, format, keep, decode, decoded_at: Instant::now() };
+            let item = Item { ticket, crop, format, budget, decode, decoded_at: Instant::now() };
             // The queue has a place per permit, so this never blocks; if the encoder thread has gone, dropping the
             // item drops its reply channel and the caller learns of it.
             let _ = queue.send(Message::Item(Box::new(item)));

@@ -15,8 +15,8 @@ pub use backend::Backend;
 
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
-use dozen_models::EncoderInfo;
 use dozen_models::image::{Format, ImageError, Limits, Preprocessor};
+use dozen_models::{Budget, Embedding, EncoderInfo};
 use drain::DrainRate;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -29,8 +29,8 @@ use worker::{Message, Ticket};
 /// One image's way through the engine, in the caller's order.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    /// Unit vector.
-    pub vector: Vec<f32>,
+    /// Its vector.
+    pub embedding: Embedding,
     /// Format the bytes were recognised as.
     pub format: Format,
     /// Where the time went.
@@ -169,7 +169,7 @@ impl Engine {
     pub async fn embed(
         &self,
         images: Vec<Bytes>,
-        keep: f32,
+        budget: Budget,
     ) -> Result<Vec<Result<Embedded, ImageError>>, EngineError> {
         let tickets = self.admit(images.len())?;
         let mut answers = Vec::with_capacity(images.len());
@@ -179,7 +179,7 @@ impl Engine {
             let limits = self.inner.options.limits;
             self.inner
                 .pool
-                .spawn(move || decode::decode_one(&bytes, ticket, keep, &limits, &preprocessor, &queue));
+                .spawn(move || decode::decode_one(&bytes, ticket, budget, &limits, &preprocessor, &queue));
             answers.push(answer);
         }
         let mut results = Vec::with_capacity(answers.len());

@@ -1,5 +1,6 @@
 use super::*;
 use dozen_models::image::{Filter, Resize, RgbImage};
+use dozen_models::{Keep, Selection};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
@@ -9,7 +10,7 @@ struct Fake {
     info: EncoderInfo,
     preprocessor: Preprocessor,
     gate: Option<Mutex<mpsc::Receiver<()>>>,
-    batches: Mutex<Vec<(usize, f32)>>,
+    batches: Mutex<Vec<(usize, Budget)>>,
     embedded: AtomicUsize,
 }
 
@@ -49,18 +50,18 @@ impl Backend for Fake {
     fn preprocessor(&self) -> &Preprocessor {
         &self.preprocessor
     }
-    fn embed(&self, crops: &[RgbImage], keep: f32) -> Result<Vec<Vec<f32>>, String> {
+    fn embed(&self, crops: &[RgbImage], budget: &Budget) -> Result<Vec<Embedding>, String> {
         if let Some(gate) = &self.gate {
             gate.lock().unwrap().recv().map_err(|error| error.to_string())?;
         }
-        self.batches.lock().unwrap().push((crops.len(), keep));
+        self.batches.lock().unwrap().push((crops.len(), *budget));
         self.embedded.fetch_add(crops.len(), Ordering::SeqCst);
         Ok(crops
             .iter()
             .map(|crop| {
                 let colour: Vec<f32> = crop.pixels[..3].iter().map(|&value| f32::from(value)).collect();
                 assert!(colour != [255.0, 0.0, 0.0], "red");
-                colour
+                Embedding { vector: colour, keep: 1.0, spread: None }
             })
             .collect())
     }
@@ -91,7 +92,7 @@ fn picture(red: u8, green: u8, blue: u8) -> Bytes {
 }
 
 fn vectors(results: Vec<Result<Embedded, ImageError>>) -> Vec<Option<Vec<f32>>> {
-    results.into_iter().map(|result| result.ok().map(|embedded| embedded.vector)).collect()
+    results.into_iter().map(|result| result.ok().map(|embedded| embedded.embedding.vector)).collect()
 }
 
 /// Waits until a condition holds that another thread brings about.
@@ -109,7 +110,7 @@ async fn eventually(condition: impl Fn() -> bool) {
 async fn answers_come_in_order_and_a_bad_image_fails_alone() {
     let engine = Engine::start(Fake::new(None), OPTIONS).unwrap();
     let images = vec![picture(1, 2, 3), Bytes::from_static(b"no image"), Bytes::new(), picture(4, 5, 6)];
-    let results = engine.embed(images, 1.0).await.unwrap();
+    let results = engine.embed(images, Budget::default()).await.unwrap();
     assert_eq!(results[1].as_ref().unwrap_err(), &ImageError::UnsupportedFormat);
     assert_eq!(results[2].as_ref().unwrap_err(), &ImageError::Empty);
     assert_eq!(vectors(results), [Some(vec![1.0, 2.0, 3.0]), None, None, Some(vec![4.0, 5.0, 6.0])]);
@@ -119,9 +120,9 @@ async fn answers_come_in_order_and_a_bad_image_fails_alone() {
 #[tokio::test]
 async fn a_panicking_encoder_fails_its_batch_and_no_other() {
     let engine = Engine::start(Fake::new(None), OPTIONS).unwrap();
-    let error = engine.embed(vec![picture(255, 0, 0)], 1.0).await.unwrap_err();
+    let error = engine.embed(vec![picture(255, 0, 0)], Budget::default()).await.unwrap_err();
     assert!(matches!(&error, EngineError::Unavailable { reason } if reason.contains("red")), "{error:?}");
-    let results = engine.embed(vec![picture(7, 8, 9)], 1.0).await.unwrap();
+    let results = engine.embed(vec![picture(7, 8, 9)], Budget::default()).await.unwrap();
     assert_eq!(vectors(results), [Some(vec![7.0, 8.0, 9.0])]);
     assert_eq!(engine.depth(), 0);
 }
@@ -135,13 +136,14 @@ async fn a_full_queue_refuses_and_recovers_and_budgets_do_not_mix() {
         .into_iter()
         .map(|keep| {
             let engine = engine.clone();
-            tokio::spawn(async move { engine.embed(vec![picture(1, 1, 1), picture(2, 2, 2)], keep).await })
+            let budget = Budget { keep: Keep::Share(keep), selection: Selection::Spread, masks: 1 };
+            tokio::spawn(async move { engine.embed(vec![picture(1, 1, 1), picture(2, 2, 2)], budget).await })
         })
         .collect();
     eventually(|| engine.depth() == 8).await;
-    let full = engine.embed(vec![picture(3, 3, 3)], 1.0).await.unwrap_err();
+    let full = engine.embed(vec![picture(3, 3, 3)], Budget::default()).await.unwrap_err();
     assert!(matches!(full, EngineError::QueueFull { retry_after_seconds: 1.. }), "{full:?}");
-    let many = engine.embed(vec![picture(3, 3, 3); 9], 1.0).await.unwrap_err();
+    let many = engine.embed(vec![picture(3, 3, 3); 9], Budget::default()).await.unwrap_err();
     assert!(matches!(many, EngineError::TooManyImages { actual: 9, limit: 8 }), "{many:?}");
 
     for _ in 0..8 {
@@ -155,12 +157,9 @@ async fn a_full_queue_refuses_and_recovers_and_budgets_do_not_mix() {
     let batches = fake.batches.lock().unwrap();
     assert_eq!(batches.iter().map(|(size, _)| size).sum::<usize>(), 8);
     assert!(batches.iter().all(|&(size, _)| size <= 4));
-    for budget in [0.5, 1.0] {
-        let images: usize = batches
-            .iter()
-            .filter(|batch| batch.1.to_bits() == f32::to_bits(budget))
-            .map(|batch| batch.0)
-            .sum();
+    for keep in [0.5, 1.0] {
+        let images: usize =
+            batches.iter().filter(|batch| batch.1.keep == Keep::Share(keep)).map(|batch| batch.0).sum();
         assert_eq!(images, 4, "{batches:?}");
     }
 }
@@ -171,7 +170,7 @@ async fn a_caller_who_leaves_keeps_his_place_until_the_work_ends() {
     let fake = Fake::new(Some(gate));
     let engine = Engine::start(fake.clone(), EngineOptions { max_batch_size: 1, ..OPTIONS }).unwrap();
     let leaving = engine.clone();
-    let call = tokio::spawn(async move { leaving.embed(vec![picture(1, 1, 1); 3], 1.0).await });
+    let call = tokio::spawn(async move { leaving.embed(vec![picture(1, 1, 1); 3], Budget::default()).await });
     eventually(|| engine.depth() == 3).await;
     // The first image is in the encoder by now, or about to be; the others wait behind it.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -190,11 +189,11 @@ async fn images_that_waited_too_long_are_not_embedded() {
     let options = EngineOptions { queue_timeout: Duration::from_millis(20), max_batch_size: 1, ..OPTIONS };
     let engine = Engine::start(fake.clone(), options).unwrap();
     let first = engine.clone();
-    let first = tokio::spawn(async move { first.embed(vec![picture(1, 1, 1)], 1.0).await });
+    let first = tokio::spawn(async move { first.embed(vec![picture(1, 1, 1)], Budget::default()).await });
     eventually(|| engine.depth() == 1).await;
     tokio::time::sleep(Duration::from_millis(10)).await;
     let second = engine.clone();
-    let second = tokio::spawn(async move { second.embed(vec![picture(2, 2, 2)], 1.0).await });
+    let second = tokio::spawn(async move { second.embed(vec![picture(2, 2, 2)], Budget::default()).await });
     eventually(|| engine.depth() == 2).await;
     tokio::time::sleep(Duration::from_millis(60)).await;
     open.send(()).unwrap();
@@ -208,12 +207,13 @@ async fn shutting_down_finishes_what_was_admitted_and_refuses_the_rest() {
     let (open, gate) = mpsc::channel();
     let engine = Engine::start(Fake::new(Some(gate)), OPTIONS).unwrap();
     let admitted = engine.clone();
-    let admitted = tokio::spawn(async move { admitted.embed(vec![picture(1, 2, 3)], 1.0).await });
+    let admitted =
+        tokio::spawn(async move { admitted.embed(vec![picture(1, 2, 3)], Budget::default()).await });
     eventually(|| engine.depth() == 1).await;
     let closing = engine.clone();
     let closing = tokio::spawn(async move { closing.shutdown().await });
     eventually(|| engine.inner.draining.load(Ordering::Acquire)).await;
-    let late = engine.embed(vec![picture(4, 5, 6)], 1.0).await.unwrap_err();
+    let late = engine.embed(vec![picture(4, 5, 6)], Budget::default()).await.unwrap_err();
     assert!(matches!(late, EngineError::Unavailable { .. }), "{late:?}");
     assert!(!closing.is_finished());
     open.send(()).unwrap();

@@ -5,6 +5,7 @@ use super::batcher::Batcher;
 use super::drain::DrainRate;
 use super::{Embedded, EngineError, Timings};
 use crate::telemetry::metrics as names;
+use dozen_models::Budget;
 use dozen_models::image::{Format, ImageError, RgbImage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub(super) struct Item {
     pub(super) ticket: Ticket,
     pub(super) crop: RgbImage,
     pub(super) format: Format,
-    pub(super) keep: f32,
+    pub(super) budget: Budget,
     pub(super) decode: Duration,
     pub(super) decoded_at: Instant,
 }
@@ -65,23 +66,23 @@ pub(super) enum Message {
 
 /// The thread's body: runs until [`Message::Stop`] or until every sender is gone.
 pub(super) fn run(backend: &dyn Backend, queue: &Receiver<Message>, max_batch: usize, rate: &Arc<DrainRate>) {
-    let mut batcher: Batcher<Item> = Batcher::new(max_batch);
+    let mut batcher: Batcher<Budget, Item> = Batcher::new(max_batch);
     let mut idle_until = Instant::now();
     loop {
         // Wait only when nothing waits; then take whatever else has arrived meanwhile. No delay is added to fill a
         // batch: under load the queue fills while the encoder is busy, and without load waiting would only cost.
         if batcher.is_empty() {
             match queue.recv() {
-                Ok(Message::Item(item)) => batcher.push(item.keep, *item),
+                Ok(Message::Item(item)) => batcher.push(item.budget, *item),
                 Ok(Message::Stop) | Err(_) => return,
             }
             idle_until = Instant::now();
         }
         while let Ok(Message::Item(item)) = queue.try_recv() {
-            batcher.push(item.keep, *item);
+            batcher.push(item.budget, *item);
         }
-        if let Some((keep, items)) = batcher.next_batch() {
-            let done = embed_batch(backend, keep, items);
+        if let Some((budget, items)) = batcher.next_batch() {
+            let done = embed_batch(backend, &budget, items);
             if done > 0 {
                 rate.record(done, idle_until.elapsed());
             }
@@ -91,7 +92,7 @@ pub(super) fn run(backend: &dyn Backend, queue: &Receiver<Message>, max_batch: u
 }
 
 /// Embeds one batch and answers its callers; returns how many images went through the encoder.
-fn embed_batch(backend: &dyn Backend, keep: f32, items: Vec<Item>) -> usize {
+fn embed_batch(backend: &dyn Backend, budget: &Budget, items: Vec<Item>) -> usize {
     let started = Instant::now();
     let mut crops = Vec::with_capacity(items.len());
     let mut callers = Vec::with_capacity(items.len());
@@ -108,7 +109,7 @@ fn embed_batch(backend: &dyn Backend, keep: f32, items: Vec<Item>) -> usize {
     }
     metrics::histogram!(names::BATCH_SIZE).record(crops.len() as f64);
 
-    let outcome = catch_unwind(AssertUnwindSafe(|| backend.embed(&crops, keep)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| backend.embed(&crops, budget)))
         .unwrap_or_else(|panic| Err(format!("the encoder panicked: {}", panic_message(&*panic))));
     let infer = started.elapsed();
     let info = backend.info();
@@ -116,12 +117,14 @@ fn embed_batch(backend: &dyn Backend, keep: f32, items: Vec<Item>) -> usize {
         .record(infer.as_secs_f64());
 
     match outcome {
-        Ok(vectors) if vectors.len() == callers.len() => {
-            for ((ticket, format, timings), vector) in callers.into_iter().zip(vectors) {
-                ticket.answer(Ok(Ok(Embedded { vector, format, timings: Timings { infer, ..timings } })));
+        Ok(embeddings) if embeddings.len() == callers.len() => {
+            for ((ticket, format, timings), embedding) in callers.into_iter().zip(embeddings) {
+                ticket.answer(Ok(Ok(Embedded { embedding, format, timings: Timings { infer, ..timings } })));
             }
         }
-        Ok(vectors) => fail_batch(callers, &format!("{} vectors for {} crops", vectors.len(), crops.len())),
+        Ok(embeddings) => {
+            fail_batch(callers, &format!("{} vectors for {} crops", embeddings.len(), crops.len()));
+        }
         Err(reason) => fail_batch(callers, &reason),
     }
     crops.len()

@@ -2,12 +2,12 @@
 
 use super::extract::{CollectionPath, PathParams};
 use super::payload::Payload;
-use super::payload::options::{ClassifyOptions, patch_budget};
+use super::payload::options::ClassifyOptions;
 use super::payload::schema::{ClassifyForm, ClassifyRequest};
 use super::problem::Problem;
 use super::responses::ImageProblems;
 use super::state::Services;
-use super::vectors::{Outcome, vectorise};
+use super::vectors::{Outcome, Vectored, vectorise};
 use crate::learn::{self, LearnError};
 use crate::telemetry::metrics as names;
 use axum::Json;
@@ -53,6 +53,10 @@ pub(super) struct Answer {
     pub probability: f32,
     /// The best probability is under `min_confidence`.
     pub unknown: bool,
+    /// With `masks`: how far the vectors of the masks disagree, 0 (not at all) to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub spread: Option<f32>,
     /// Candidates, best first.
     pub scores: Vec<Score>,
     /// Nearest stored examples; absent with `explain=false`.
@@ -84,7 +88,7 @@ pub(super) struct Evidence {
 }
 
 impl Answer {
-    fn new(index: usize, answer: learn::Answer, explain: bool) -> Self {
+    fn new(index: usize, spread: Option<f32>, answer: learn::Answer, explain: bool) -> Self {
         let learn::Answer { label, probability, unknown, scores, evidence } = answer;
         let scores = scores
             .into_iter()
@@ -94,7 +98,7 @@ impl Answer {
             .into_iter()
             .map(|learn::Evidence { example, label, similarity }| Evidence { example, label, similarity })
             .collect();
-        Self { index, label, probability, unknown, scores, evidence: explain.then_some(evidence) }
+        Self { index, label, probability, unknown, spread, scores, evidence: explain.then_some(evidence) }
     }
 }
 
@@ -127,13 +131,17 @@ pub(super) async fn classify(
 ) -> Result<impl IntoResponse + use<>, Problem> {
     let Payload { inputs, options } = payload;
     let learn_options = options.to_learn()?;
-    let keep = patch_budget(options.keep)?;
-    let vectors = vectorise(&services.engine, "classify", inputs, keep, options.on_error).await?;
+    let budget = options.budget()?;
+    let vectors = vectorise(&services.engine, "classify", inputs, budget, options.on_error).await?;
     let timing = vectors.server_timing();
     // Taken out, not cloned: the failures keep their places.
     let mut queries = Vec::with_capacity(vectors.items.len());
-    let outcomes: Vec<Result<(), Problem>> =
-        vectors.items.into_iter().map(|item| item.map(|item| queries.push(item.vector))).collect();
+    let mut take = |Vectored { vector, spread, .. }| {
+        queries.push(vector);
+        spread
+    };
+    let outcomes: Vec<Result<Option<f32>, Problem>> =
+        vectors.items.into_iter().map(|item| item.map(&mut take)).collect();
     let answered = services.learner.classify(&path.collection, &queries, &learn_options).await;
     let (head, answers) = answered.map_err(of_candidates)?;
     let mut answers = answers.into_iter();
@@ -141,10 +149,10 @@ pub(super) async fn classify(
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Err(problem) => data.push(Outcome::failed(index, problem)),
-            Ok(()) => data.extend(answers.next().map(|answer| {
+            Ok(spread) => data.extend(answers.next().map(|answer| {
                 let known = if answer.unknown { "unknown" } else { "known" };
                 metrics::counter!(names::CLASSIFY_TOTAL, "outcome" => known).increment(1);
-                Outcome::Done(Answer::new(index, answer, learn_options.evidence > 0))
+                Outcome::Done(Answer::new(index, spread, answer, learn_options.evidence > 0))
             })),
         }
     }

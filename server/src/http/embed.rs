@@ -1,6 +1,6 @@
 //! `POST /embed`: images to vectors.
 
-use super::payload::options::{EmbedOptions, EncodingFormat, patch_budget};
+use super::payload::options::{EmbedOptions, EncodingFormat};
 use super::payload::schema::{EmbedForm, EmbedRequest};
 use super::payload::{Input, Payload};
 use super::problem::{Code, Problem};
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "model": "dozen-vit-tiny-msn", "dimensions": 128,
-    "data": [{"index": 0, "embedding": [0.01, -0.02, 0.05]}], "usage": {"images": 1}
+    "data": [{"index": 0, "embedding": [0.01, -0.02, 0.05]}], "usage": {"images": 1, "keep": 1.0}
 }))]
 pub(super) struct EmbedResponse {
     /// The model that made them.
@@ -38,6 +38,10 @@ pub(super) struct EmbeddedItem {
     pub index: usize,
     /// Unit vector.
     pub embedding: Embedding,
+    /// With `masks`: how far their vectors disagree, 0 (not at all) to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub spread: Option<f32>,
 }
 
 /// A vector as the call asked for it.
@@ -55,6 +59,8 @@ pub(super) enum Embedding {
 pub(super) struct Usage {
     /// Images embedded.
     pub images: usize,
+    /// Share of their patches that were embedded.
+    pub keep: f32,
 }
 
 /// Embed images
@@ -83,11 +89,12 @@ pub(super) async fn embed(
         );
     }
     options.check()?;
-    let keep = patch_budget(options.keep)?;
+    let budget = options.budget()?;
     let dimensions = options.output_dimensions(info.dimensions)?;
-    let vectors = vectorise(&services.engine, "embed", inputs, keep, options.on_error).await?;
+    let vectors = vectorise(&services.engine, "embed", inputs, budget, options.on_error).await?;
     let timing = vectors.server_timing();
-    let images = vectors.items.iter().filter(|item| item.is_ok()).count();
+    let usage =
+        Usage { images: vectors.items.iter().filter(|item| item.is_ok()).count(), keep: vectors.keep };
     let data = vectors
         .items
         .into_iter()
@@ -95,12 +102,12 @@ pub(super) async fn embed(
         .map(|(index, item)| match item {
             Ok(item) => {
                 let embedding = written(item.vector, dimensions, options.encoding_format);
-                Outcome::Done(EmbeddedItem { index, embedding })
+                Outcome::Done(EmbeddedItem { index, embedding, spread: item.spread })
             }
             Err(problem) => Outcome::failed(index, problem),
         })
         .collect();
-    Ok((timing, Json(EmbedResponse { model: info.name.clone(), dimensions, data, usage: Usage { images } })))
+    Ok((timing, Json(EmbedResponse { model: info.name.clone(), dimensions, data, usage })))
 }
 
 fn written(mut vector: Vec<f32>, dimensions: usize, format: EncodingFormat) -> Embedding {

@@ -14,6 +14,7 @@ use axum::Json;
 use axum::extract::OriginalUri;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dozen_models::Budget;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -131,7 +132,8 @@ pub(super) async fn add_examples(
     payload: Payload<ExampleOptions>,
 ) -> Result<Response, Problem> {
     let Payload { inputs, options } = payload;
-    let vectors = vectorise(&services.engine, "examples", inputs, 1.0, options.on_error).await?;
+    let vectors =
+        vectorise(&services.engine, "examples", inputs, Budget::default(), options.on_error).await?;
     let timing = vectors.server_timing();
     let mut examples = Vec::new();
     let mut places = Vec::new();

@@ -9,6 +9,7 @@ use crate::telemetry::metrics as names;
 use axum::body::Bytes;
 use axum::http::HeaderValue;
 use dozen_models::image::Format;
+use dozen_models::{Budget, Embedding};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,6 +17,8 @@ use utoipa::ToSchema;
 pub(super) struct Vectored {
     /// Unit vector of the loaded encoder.
     pub(super) vector: Vec<f32>,
+    /// With several masks: how far their vectors disagree.
+    pub(super) spread: Option<f32>,
     /// The image as sent and what it is; `None` for a vector.
     pub(super) image: Option<(Bytes, Format)>,
 }
@@ -24,6 +27,8 @@ pub(super) struct Vectored {
 pub(super) struct Vectors {
     pub(super) items: Vec<Result<Vectored, Problem>>,
     pub(super) timings: Timings,
+    /// Share of the images' patches that were embedded.
+    pub(super) keep: f32,
 }
 
 impl Vectors {
@@ -48,7 +53,7 @@ pub(super) async fn vectorise(
     engine: &Engine,
     operation: &'static str,
     inputs: Vec<Input>,
-    keep: f32,
+    budget: Budget,
     on_error: OnError,
 ) -> Result<Vectors, Problem> {
     let images: Vec<Bytes> = inputs
@@ -58,19 +63,22 @@ pub(super) async fn vectorise(
             Input::Vector(_) => None,
         })
         .collect();
-    let mut embedded = engine.embed(images, keep).await?.into_iter();
+    let mut embedded = engine.embed(images, budget).await?.into_iter();
     let mut timings = Timings::default();
+    let mut keep = 1.0;
     let mut items = Vec::with_capacity(inputs.len());
     for (index, input) in inputs.into_iter().enumerate() {
         items.push(match input {
             Input::Vector(vector) => unit_vector(index, vector, engine.info().dimensions)
-                .map(|vector| Vectored { vector, image: None }),
+                .map(|vector| Vectored { vector, spread: None, image: None }),
             Input::Image(bytes) => match embedded.next() {
-                Some(Ok(Embedded { vector, format, timings: own })) => {
+                Some(Ok(Embedded { embedding, format, timings: own })) => {
+                    keep = embedding.keep;
                     timings.queue = timings.queue.max(own.queue);
                     timings.decode = timings.decode.max(own.decode);
                     timings.infer = timings.infer.max(own.infer);
-                    Ok(Vectored { vector, image: Some((bytes, format)) })
+                    let Embedding { vector, spread, .. } = embedding;
+                    Ok(Vectored { vector, spread, image: Some((bytes, format)) })
                 }
                 Some(Err(error)) => Err(image_problem(index, &error)),
                 None => {
@@ -87,7 +95,7 @@ pub(super) async fn vectorise(
     {
         return Err(problem.clone());
     }
-    Ok(Vectors { items, timings })
+    Ok(Vectors { items, timings, keep })
 }
 
 /// A given vector, checked and scaled to unit length.

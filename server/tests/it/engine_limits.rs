@@ -2,6 +2,7 @@
 
 use crate::support::{Server, Setup, picture};
 use axum::http::StatusCode;
+use dozen_models::Budget;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ async fn a_full_queue_is_429_with_a_time_and_a_call_above_it_413() {
     let (open, gate) = mpsc::channel();
     let server = Server::with(Setup { max_queue: Some(2), gate: Some(gate), ..Setup::default() }).await;
     let engine = server.services.engine.clone();
-    let waiting =
-        tokio::spawn(async move { engine.embed(vec![picture(1, 1, 1), picture(2, 2, 2)], 1.0).await });
+    let waiting = tokio::spawn(async move {
+        engine.embed(vec![picture(1, 1, 1), picture(2, 2, 2)], Budget::default()).await
+    });
     while server.services.engine.depth() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

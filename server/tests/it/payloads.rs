@@ -26,7 +26,10 @@ async fn all_forms_of_one_image_answer_the_same_vector() {
         let value = answer.value();
         assert_eq!(answer.status, StatusCode::OK, "{value}");
         assert_eq!((&value["model"], &value["dimensions"]), (&json!("first-colour"), &json!(4)));
-        assert_eq!((&value["usage"], &value["data"][0]["index"]), (&json!({"images": 1}), &json!(0)));
+        assert_eq!(
+            (&value["usage"], &value["data"][0]["index"]),
+            (&json!({"images": 1, "keep": 1.0}), &json!(0))
+        );
         assert_close(&value["data"][0]["embedding"], &colour_vector(200, 100, 50));
         let timing = answer.header("server-timing");
         assert!(

@@ -10,8 +10,8 @@ use dozen::http::auth::Access;
 use dozen::http::{AppState, HttpOptions, Services, router};
 use dozen::learn::Learner;
 use dozen::telemetry::metrics;
-use dozen_models::EncoderInfo;
 use dozen_models::image::{Filter, Limits, Preprocessor, Resize, RgbImage};
+use dozen_models::{Budget, Embedding, EncoderInfo};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -37,11 +37,16 @@ impl Backend for FirstColour {
     fn preprocessor(&self) -> &Preprocessor {
         &self.preprocessor
     }
-    fn embed(&self, crops: &[RgbImage], _keep: f32) -> Result<Vec<Vec<f32>>, String> {
+    fn embed(&self, crops: &[RgbImage], _budget: &Budget) -> Result<Vec<Embedding>, String> {
         if let Some(gate) = &self.gate {
             gate.lock().unwrap().recv().map_err(|error| error.to_string())?;
         }
-        Ok(crops.iter().map(|crop| colour_vector(crop.pixels[0], crop.pixels[1], crop.pixels[2])).collect())
+        let embedding = |crop: &RgbImage| Embedding {
+            vector: colour_vector(crop.pixels[0], crop.pixels[1], crop.pixels[2]),
+            keep: 1.0,
+            spread: None,
+        };
+        Ok(crops.iter().map(embedding).collect())
     }
 }
 

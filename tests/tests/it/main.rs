@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
 
 mod bad_input;
+mod budget;
 mod concurrency;
 mod demo;
 mod durability;

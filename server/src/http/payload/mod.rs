@@ -1,5 +1,6 @@
 //! Images of a call, in any of the forms a caller may send them: a form, raw bytes, or JSON.
 
+pub mod budget;
 mod json;
 pub mod options;
 pub mod schema;

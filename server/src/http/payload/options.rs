@@ -1,6 +1,8 @@
 //! The options of calls that take images. They come in a JSON body, in a form's part `options`, or in the query.
 
+use super::budget::{BudgetOptions, KeepOption, Select};
 use crate::http::problem::Problem;
+use dozen_models::Budget;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,10 +42,28 @@ pub enum EncodingFormat {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EmbedOptions {
-    /// Share of the patches that are embedded, above 0 and up to 1: less is faster and a little less accurate.
-    #[schema(example = 1.0, nullable = false)]
+    /// Share of the patches that are embedded, above 0 and up to 1, or `auto`: less is faster and a little less accurate.
+    #[schema(nullable = false)]
     #[param(nullable = false)]
-    pub keep: Option<f32>,
+    pub keep: Option<KeepOption>,
+    /// With `keep=auto`: the cosine to the embedding of all patches that the smaller share has to preserve on the
+    /// calibration photos; 0.95 unless given.
+    #[schema(minimum = 0, maximum = 1, nullable = false)]
+    #[param(minimum = 0, maximum = 1, nullable = false)]
+    pub min_cosine: Option<f32>,
+    /// Which patches are kept, where not all are.
+    #[schema(nullable = false)]
+    #[param(nullable = false)]
+    pub select: Option<Select>,
+    /// Decides random patches; 0 unless given.
+    #[schema(nullable = false)]
+    #[param(nullable = false)]
+    pub seed: Option<u64>,
+    /// Embeds every image under so many random masks, 1 to 64, and answers the mean with its `spread`: what the masks
+    /// disagree on tells how sure the model is. With `keep` below 1.
+    #[schema(minimum = 1, maximum = 64, nullable = false)]
+    #[param(minimum = 1, maximum = 64, nullable = false)]
+    pub masks: Option<usize>,
     /// Shortens the embeddings to their first components, normalised again.
     #[schema(minimum = 1, nullable = false)]
     #[param(minimum = 1, nullable = false)]
@@ -59,6 +79,12 @@ pub struct EmbedOptions {
 }
 
 impl EmbedOptions {
+    /// The patch budget, checked.
+    pub fn budget(&self) -> Result<Budget, Problem> {
+        let Self { keep, min_cosine, select, seed, masks, .. } = *self;
+        BudgetOptions { keep, min_cosine, select, seed, masks }.budget()
+    }
+
     /// Length of the answered embeddings.
     pub fn output_dimensions(&self, full: usize) -> Result<usize, Problem> {
         match self.dimensions {
@@ -113,15 +139,39 @@ pub struct ClassifyOptions {
     #[schema(nullable = false)]
     #[param(nullable = false)]
     pub explain: Option<Explain>,
-    /// Share of the patches that are embedded, above 0 and up to 1: less is faster and a little less accurate.
-    #[schema(example = 1.0, nullable = false)]
+    /// Share of the patches that are embedded, above 0 and up to 1, or `auto`: less is faster and a little less accurate.
+    #[schema(nullable = false)]
     #[param(nullable = false)]
-    pub keep: Option<f32>,
+    pub keep: Option<KeepOption>,
+    /// With `keep=auto`: the cosine to the embedding of all patches that the smaller share has to preserve on the
+    /// calibration photos; 0.95 unless given.
+    #[schema(minimum = 0, maximum = 1, nullable = false)]
+    #[param(minimum = 0, maximum = 1, nullable = false)]
+    pub min_cosine: Option<f32>,
+    /// Which patches are kept, where not all are.
+    #[schema(nullable = false)]
+    #[param(nullable = false)]
+    pub select: Option<Select>,
+    /// Decides random patches; 0 unless given.
+    #[schema(nullable = false)]
+    #[param(nullable = false)]
+    pub seed: Option<u64>,
+    /// Embeds every image under so many random masks, 1 to 64, and answers the mean with its `spread`: what the masks
+    /// disagree on tells how sure the model is. With `keep` below 1.
+    #[schema(minimum = 1, maximum = 64, nullable = false)]
+    #[param(minimum = 1, maximum = 64, nullable = false)]
+    pub masks: Option<usize>,
     /// What one bad image does to the call.
     pub on_error: OnError,
 }
 
 impl ClassifyOptions {
+    /// The patch budget, checked.
+    pub fn budget(&self) -> Result<Budget, Problem> {
+        let &Self { keep, min_cosine, select, seed, masks, .. } = self;
+        BudgetOptions { keep, min_cosine, select, seed, masks }.budget()
+    }
+
     /// The options as the loop takes them, checked.
     pub fn to_learn(&self) -> Result<crate::learn::ClassifyOptions, Problem> {
         let top_k = self.top_k.unwrap_or(DEFAULT_TOP_K);
@@ -153,17 +203,6 @@ impl ClassifyOptions {
             min_confidence: self.min_confidence,
             evidence,
         })
-    }
-}
-
-/// The patch budget, checked: all patches unless given.
-pub fn patch_budget(keep: Option<f32>) -> Result<f32, Problem> {
-    match keep {
-        None => Ok(1.0),
-        Some(keep) if keep > 0.0 && keep <= 1.0 => Ok(keep),
-        Some(keep) => {
-            Err(Problem::invalid("/keep", format!("is {keep}, it has to be above 0 and at most 1")))
-        }
     }
 }
 
@@ -246,13 +285,18 @@ mod tests {
 
     #[test]
     fn a_query_says_the_same_as_json() {
-        let query =
-            from_query("top_k=2&classes=daisy,tulip&min_confidence=0.5&explain=7&keep=0.25&on_error=skip");
+        let query = from_query(
+            "top_k=2&classes=daisy,tulip&min_confidence=0.5&explain=7&keep=0.25&select=random&seed=3&masks=2&on_error=skip",
+        );
         let json: ClassifyOptions = serde_json::from_str(
-            r#"{"top_k":2,"classes":["daisy","tulip"],"min_confidence":0.5,"explain":7,"keep":0.25,"on_error":"skip"}"#,
+            r#"{"top_k":2,"classes":["daisy","tulip"],"min_confidence":0.5,"explain":7,"keep":0.25,"select":"random","seed":3,
+                "masks":2,"on_error":"skip"}"#,
         )
         .unwrap();
         assert_eq!(format!("{query:?}"), format!("{json:?}"));
+        assert_eq!(query.budget().unwrap().masks, 2);
+        let json: ClassifyOptions = serde_json::from_str(r#"{"keep":"auto","min_cosine":0.9}"#).unwrap();
+        assert_eq!(from_query("keep=auto&min_cosine=0.9").budget(), json.budget());
         assert_eq!(from_query("explain=false").to_learn().unwrap().evidence, 0);
         assert_eq!(from_query("").to_learn().unwrap().evidence, DEFAULT_EVIDENCE);
     }
@@ -270,9 +314,5 @@ mod tests {
             let problem = from_query(query).to_learn().unwrap_err();
             assert_eq!(problem.errors[0].pointer, pointer, "{query}");
         }
-        for keep in [0.0, -1.0, 1.5, f32::NAN] {
-            assert!(patch_budget(Some(keep)).is_err(), "{keep}");
-        }
-        assert_eq!(patch_budget(Some(0.5)), Ok(0.5));
     }
 }
