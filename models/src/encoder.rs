@@ -48,8 +48,8 @@ impl DeviceChoice {
 /// Type of the arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DtypeChoice {
-    /// Int8 where this CPU multiplies bytes faster than floats and the vectors stay what they are (see [`Agreement`]),
-    /// otherwise f32.
+    /// Int8 where this CPU multiplies bytes faster than floats and the vectors stay what they are (see [`Agreement`]); if
+    /// they do not, int8 with the most sensitive maps in f32; if that is no better, f32.
     Auto,
     /// Floats.
     F32,
@@ -89,7 +89,7 @@ pub struct EncoderInfo {
     pub parameters: usize,
     /// `cpu` or `cuda:0`.
     pub device: String,
-    /// Type of the arithmetic, `f32` or `int8`.
+    /// Type of the arithmetic: `f32`, `int8`, or `int8+f32` where sensitive maps stay in floats.
     pub dtype: String,
     /// How far int8's vectors agree with f32's, where they were compared.
     pub agreement: Option<Agreement>,
@@ -131,20 +131,26 @@ impl Encoder {
     pub fn load_as(files: &ModelFiles<'_>, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, Error> {
         let exact = Self::load(files, device)?;
         let can_quantise = matches!(exact.execution, Execution::Packed(_));
+        let quantised = |precision| {
+            let quantised = Self::open(files, device, precision)?;
+            let agreement = calibration::agreement(&exact, &quantised)?;
+            let info = EncoderInfo { agreement: Some(agreement), ..quantised.info.clone() };
+            Ok::<_, Error>((Self { info, ..quantised }, agreement))
+        };
         match dtype {
             DtypeChoice::Auto if can_quantise && CpuVit::bytes_are_fast() => {
-                let quantised = Self::open(files, device, Precision::Int8)?;
-                let agreement = Some(calibration::agreement(&exact, &quantised)?);
-                let chosen =
-                    if agreement.is_some_and(|one| one.is_good_enough()) { quantised } else { exact };
-                Ok(Self { info: EncoderInfo { agreement, ..chosen.info.clone() }, ..chosen })
+                let mut last = None;
+                for precision in [Precision::Int8, Precision::Mixed] {
+                    let (quantised, agreement) = quantised(precision)?;
+                    if agreement.is_good_enough() {
+                        return Ok(quantised);
+                    }
+                    last = Some(agreement);
+                }
+                Ok(Self { info: EncoderInfo { agreement: last, ..exact.info.clone() }, ..exact })
             }
             DtypeChoice::Auto | DtypeChoice::F32 => Ok(exact),
-            DtypeChoice::Int8 if can_quantise => {
-                let quantised = Self::open(files, device, Precision::Int8)?;
-                let agreement = Some(calibration::agreement(&exact, &quantised)?);
-                Ok(Self { info: EncoderInfo { agreement, ..quantised.info.clone() }, ..quantised })
-            }
+            DtypeChoice::Int8 if can_quantise => Ok(quantised(Precision::Int8)?.0),
             DtypeChoice::Int8 => Err(Error::Input(
                 "int8 is for models without relative position biases on the CPU; use f32".into(),
             )),
@@ -182,6 +188,7 @@ impl Encoder {
             dtype: match precision {
                 Precision::F32 => "f32".to_owned(),
                 Precision::Int8 => "int8".to_owned(),
+                Precision::Mixed => "int8+f32".to_owned(),
             },
             agreement: None,
         };

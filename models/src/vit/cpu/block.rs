@@ -130,11 +130,13 @@ impl Block {
         let (eps, width) = (config.layer_norm_eps, config.hidden_size);
         let [mut norm1, mut norm2] = [LayerNorm::new(norm1, eps)?, LayerNorm::new(norm2, eps)?];
         let [mut qkv, mut fc1] = [Linear::new(qkv)?, Linear::new(fc1)?];
-        if precision == Precision::Int8 {
+        if precision != Precision::F32 {
             smooth(&mut norm1, &mut qkv.weight);
             smooth(&mut norm2, &mut fc1.weight);
         }
         let dense = |linear: Linear| Dense::new(&linear.weight, linear.bias, precision, instructions);
+        let of_fc2 = if precision == Precision::Mixed { Precision::F32 } else { precision };
+        let fc2 = Linear::new(fc2)?;
         let projections = match outputs {
             Outputs::All => Projections::All(dense(qkv)),
             Outputs::First => {
@@ -148,7 +150,7 @@ impl Block {
             projection: dense(Linear::new(projection)?),
             norm2,
             fc1: dense(fc1),
-            fc2: dense(Linear::new(fc2)?),
+            fc2: Dense::new(&fc2.weight, fc2.bias, of_fc2, instructions),
             heads: config.num_attention_heads,
             instructions,
         })

@@ -34,7 +34,7 @@ impl Dense {
                 pack_transposed(&mut panels, Rows { values: weight, stride: shape[0] }, shape, instructions);
                 Weight::Floats(panels, instructions)
             }
-            Precision::Int8 => Weight::Bytes(BytePanels::new(weight, shape[0])),
+            Precision::Int8 | Precision::Mixed => Weight::Bytes(BytePanels::new(weight, shape[0])),
         };
         Self { weight, bias, shape }
     }

@@ -74,6 +74,9 @@ pub enum Precision {
     F32,
     /// Weights as i8 with a scale for each output, activations as u8 with a scale for each token.
     Int8,
+    /// Bytes, but floats in the second map of every MLP: what goes into it varies most, and one large channel of a token
+    /// leaves the others few of a byte's levels.
+    Mixed,
 }
 
 /// See the module.

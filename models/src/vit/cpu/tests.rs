@@ -26,6 +26,10 @@ fn waves(count: usize, pace: f64, scale: f64) -> Vec<f32> {
 }
 
 fn network(config: &VitConfig) -> Vit {
+    Vit::with_kernels(config, &parameters(config), Kernels::Reference).unwrap()
+}
+
+fn parameters(config: &VitConfig) -> HashMap<String, Tensor> {
     let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
         let count = shape.iter().product();
         // LayerNorm weights about 1, all else small enough for activations to stay of unit size.
@@ -37,9 +41,7 @@ fn network(config: &VitConfig) -> Vit {
         }
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    let parameters: HashMap<_, _> =
-        Vit::parameter_shapes(config).into_iter().enumerate().map(tensor).collect();
-    Vit::with_kernels(config, &parameters, Kernels::Reference).unwrap()
+    Vit::parameter_shapes(config).into_iter().enumerate().map(tensor).collect()
 }
 
 fn crops(count: usize, side: usize) -> Vec<RgbImage> {
@@ -141,22 +143,24 @@ fn dropped_patches_are_never_seen() {
     }
 }
 
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Int8, Precision::Mixed];
+
 /// Alone, in any batch, on any number of threads: the same bits.
 #[test]
 fn an_image_is_embedded_alike_in_any_company() {
     let (grid, patch) = (7, 8);
     let vit = network(&config(2, 48, 3, patch, grid));
     let crops = crops(9, patch * grid);
-    let cpu = CpuVit::new(&vit, grid, MEAN, DEVIATION, Outputs::First, Precision::F32).unwrap().unwrap();
     let all: Vec<u32> = (0..(grid * grid) as u32).collect();
-    let alone: Vec<f32> = crops.chunks(1).flat_map(|crop| cpu.run(crop, Kept::Shared(&all))).collect();
-    for threads in [1, 2, 3, 5] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert!(pool.install(|| cpu.run(&crops, Kept::Shared(&all))) == alone, "{threads} threads");
-        assert!(
-            pool.install(|| cpu.run(&crops[..1], Kept::Shared(&all))) == alone[..48],
-            "{threads} threads"
-        );
+    for precision in PRECISIONS {
+        let cpu = CpuVit::new(&vit, grid, MEAN, DEVIATION, Outputs::First, precision).unwrap().unwrap();
+        let alone: Vec<f32> = crops.chunks(1).flat_map(|crop| cpu.run(crop, Kept::Shared(&all))).collect();
+        for threads in [1, 2, 3, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let run = |crops| pool.install(|| cpu.run(crops, Kept::Shared(&all)));
+            assert!(run(&crops) == alone, "{precision:?}, {threads} threads");
+            assert!(run(&crops[..1]) == alone[..48], "{precision:?}, {threads} threads");
+        }
     }
 }
 
@@ -164,31 +168,61 @@ fn an_image_is_embedded_alike_in_any_company() {
 fn black_and_white_images_are_numbers() {
     let (grid, patch) = (3, 8);
     let vit = network(&config(2, 32, 2, patch, grid));
-    let cpu = CpuVit::new(&vit, grid, MEAN, DEVIATION, Outputs::First, Precision::F32).unwrap().unwrap();
     let all: Vec<u32> = (0..9).collect();
-    for level in [0, 255] {
+    for (precision, level) in
+        PRECISIONS.into_iter().flat_map(|precision| [0, 255].map(|level| (precision, level)))
+    {
+        let cpu = CpuVit::new(&vit, grid, MEAN, DEVIATION, Outputs::First, precision).unwrap().unwrap();
         let side = (patch * grid) as u32;
         let crop = RgbImage { width: side, height: side, pixels: vec![level; (side * side * 3) as usize] };
         assert!(cpu.run(&[crop], Kept::Shared(&all)).iter().all(|value| value.is_finite()));
     }
 }
 
-/// Bytes turn a vector by little; and they do turn it, or nothing was tested.
-#[test]
-fn bytes_come_close() {
-    let (grid, patch, width) = (6, 8, 64);
-    let vit = network(&config(4, width, 4, patch, grid));
-    let crops = crops(8, patch * grid);
+/// Cosines of the vectors of some crops in another precision to those in floats.
+fn cosines(vit: &Vit, grid: usize, precision: Precision) -> Vec<f32> {
+    let crops = crops(8, vit.config().patch_size * grid);
     let all: Vec<u32> = (0..(grid * grid) as u32).collect();
     let run = |precision| {
-        let cpu = CpuVit::new(&vit, grid, MEAN, DEVIATION, Outputs::First, precision).unwrap().unwrap();
+        let cpu = CpuVit::new(vit, grid, MEAN, DEVIATION, Outputs::First, precision).unwrap().unwrap();
         cpu.run(&crops, Kept::Shared(&all))
     };
-    let (floats, bytes) = (run(Precision::F32), run(Precision::Int8));
-    assert_ne!(floats, bytes);
-    for (floats, bytes) in floats.chunks_exact(width).zip(bytes.chunks_exact(width)) {
-        let dot = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
-        let cosine = dot(floats, bytes) / (dot(floats, floats) * dot(bytes, bytes)).sqrt();
-        assert!(cosine > 0.998, "{cosine}");
+    let (floats, bytes) = (run(Precision::F32), run(precision));
+    assert_ne!(floats, bytes, "nothing is tested");
+    let width = vit.config().hidden_size;
+    let dot = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+    let rows = floats.chunks_exact(width).zip(bytes.chunks_exact(width));
+    rows.map(|(one, other)| dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()).collect()
+}
+
+/// Bytes turn a vector by little.
+#[test]
+fn bytes_come_close() {
+    let vit = network(&config(4, 64, 4, 8, 6));
+    for precision in [Precision::Int8, Precision::Mixed] {
+        assert!(cosines(&vit, 6, precision).iter().all(|&cosine| cosine > 0.998), "{precision:?}");
     }
+}
+
+/// A channel of the MLP that is large of every token drowns the others in bytes; floats do not mind.
+#[test]
+fn an_outlier_is_no_matter_where_its_map_stays_in_floats() {
+    let config = config(2, 64, 4, 8, 4);
+    let mut parameters = parameters(&config);
+    for index in 0..2 {
+        let bias = format!("blocks.{index}.mlp.fc1.bias");
+        let mut values = parameters[&bias].to_vec1::<f32>().unwrap();
+        values[5] = 2000.0;
+        parameters.insert(bias, Tensor::new(values, &Device::Cpu).unwrap());
+        let weight = format!("blocks.{index}.mlp.fc2.weight");
+        let mut rows = parameters[&weight].to_vec2::<f32>().unwrap();
+        for row in &mut rows {
+            row[5] *= 1e-4;
+        }
+        parameters.insert(weight, Tensor::new(rows, &Device::Cpu).unwrap());
+    }
+    let vit = Vit::with_kernels(&config, &parameters, Kernels::Reference).unwrap();
+    let least = |precision| cosines(&vit, 4, precision).into_iter().fold(1.0, f32::min);
+    let (bytes, mixed) = (least(Precision::Int8), least(Precision::Mixed));
+    assert!(bytes < 0.99 && mixed > 0.998, "{bytes}, {mixed}");
 }

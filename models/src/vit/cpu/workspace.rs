@@ -88,7 +88,7 @@ impl Scratch {
             values: vec![0.0; instructions.packed_length(tokens, head)],
             bytes: match precision {
                 Precision::F32 => ByteRows::default(),
-                Precision::Int8 => ByteRows::new(rows, width.max(hidden)),
+                Precision::Int8 | Precision::Mixed => ByteRows::new(rows, width.max(hidden)),
             },
         }
     }
