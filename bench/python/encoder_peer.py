@@ -2,7 +2,8 @@
 
 Arguments: the exchange folder, the engine. The folder holds the model as `transformers` reads it (`model/`), and
 `pixels.safetensors` with normalised crops. Prints a line of JSON when ready, then answers every line of its input with
-one: `go BATCH N` embeds N batches, `vectors` gives the unit vectors of the first crops.
+one: `go BATCH N` embeds N batches, `vectors` gives the unit vectors of the first crops, `matmul` (PyTorch's side only)
+measures a large matrix product.
 """
 
 import json
@@ -16,6 +17,8 @@ from safetensors.numpy import load_file
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 COMPARED = 8
+# Side of the square matrices whose product tells the machine's rate.
+MATRIX = 2048
 
 
 def torch_model(folder):
@@ -56,6 +59,16 @@ class Torch:
     def __init__(self, folder):
         self.torch, self.model = torch_model(folder)
         self.version = f"PyTorch {self.torch.__version__.split('+')[0]}"
+
+    def matrix_rate(self):
+        """Multiply-adds per second of a large f32 product, the best of a few."""
+        left, right = self.torch.rand(2, MATRIX, MATRIX)
+        best = float("inf")
+        for _ in range(5):
+            started = time.perf_counter()
+            left @ right
+            best = min(best, time.perf_counter() - started)
+        return MATRIX**3 / best
 
     def prepare(self, pixels):
         pixels = self.torch.from_numpy(pixels)
@@ -146,6 +159,9 @@ def main():
     prepared = {}
     for line in sys.stdin:
         words = line.split()
+        if words[0] == "matmul":
+            print(json.dumps({"multiply_adds_per_second": engine.matrix_rate()}), file=answers, flush=True)
+            continue
         batch = int(words[1]) if words[0] == "go" else COMPARED
         if batch not in prepared:
             prepared[batch] = engine.prepare(np.ascontiguousarray(pixels[:batch]))

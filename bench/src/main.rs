@@ -1,6 +1,7 @@
 //! Benchmarks: ours and its peers on the same inputs, in interleaved rounds of one run, as ratios.
 #![expect(clippy::print_stdout, reason = "tables go to standard output")]
 
+mod budget;
 mod child;
 mod encoder;
 mod index;
@@ -28,6 +29,15 @@ enum Bench {
         options: Options,
         #[command(flatten)]
         programs: encoder::Programs,
+    },
+    /// Embedding some of an image's patches beside all of them.
+    Budget {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        labelled: budget::Labelled,
+        #[command(flatten)]
+        programs: budget::Programs,
     },
     /// A training step beside the same step in PyTorch.
     Train {
@@ -61,6 +71,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
+        Bench::Budget { options, labelled, programs } => budget::run(&options, &labelled, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

@@ -1,15 +1,15 @@
 //! Our side of `cargo xtask bench encoder`.
 //!
 //! `write DIR CASE` writes a model and crops of photos for all sides. `serve DIR DTYPE` prints a line of JSON when ready, then
-//! answers every line of its input with one: `go BATCH N` embeds N batches, `vectors` gives the unit vectors of the first
-//! crops, `matmul` measures a large matrix product.
+//! answers every line of its input with one: `go BATCH N` embeds N batches, `go BATCH N KEEP RULE` does so within a patch
+//! budget, `vectors` gives the unit vectors of the first crops, `matmul` measures a large matrix product.
 #![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
 
 use candle_core::{Device, Tensor};
 use dozen_models::checkpoint::{ModelConfig, StoredDtype, export, load_safetensors};
 use dozen_models::image::{Filter, Limits, Preprocessor, Resize, RgbImage, decode};
 use dozen_models::vit::{Family, Parameters, Positions, Vit, VitConfig};
-use dozen_models::{DeviceChoice, DtypeChoice, Encoder, Error, ModelFiles};
+use dozen_models::{Budget, DeviceChoice, DtypeChoice, Encoder, Error, Keep, ModelFiles, Selection};
 use std::collections::HashMap;
 use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
@@ -137,14 +137,17 @@ fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
         let answer = match line.split(' ').collect::<Vec<_>>()[..] {
-            ["go", batch, count] => {
-                let number = |text: &str| text.parse().map_err(|_| Error::Input("go BATCH N".into()));
-                let (batch, count): (usize, usize) = (number(batch)?, number(count)?);
-                let started = Instant::now();
-                for _ in 0..count {
-                    encoder.embed(&crops[..batch], 1.0)?;
-                }
-                serde_json::json!({ "seconds": started.elapsed().as_secs_f64() / count as f64 })
+            ["go", batch, count] => go(&encoder, &crops, batch, count, &Budget::default())?,
+            ["go", batch, count, keep, rule] => {
+                let keep = Keep::Share(number(keep)?);
+                let selection = match rule {
+                    "spread" => Selection::Spread,
+                    "content" => Selection::Content,
+                    other => {
+                        return Err(Error::Input(format!("`{other}` is neither `spread` nor `content`")));
+                    }
+                };
+                go(&encoder, &crops, batch, count, &Budget { keep, selection, masks: 1 })?
             }
             ["vectors"] => serde_json::json!({ "vectors": encoder.embed(&crops[..COMPARED], 1.0)? }),
             ["matmul"] => serde_json::json!({ "multiply_adds_per_second": matmul()? }),
@@ -153,6 +156,26 @@ fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
         println!("{answer}");
     }
     Ok(())
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
+    text.parse().map_err(|_| Error::Input(format!("`{text}` is no such number")))
+}
+
+/// Embeds `count` batches; the seconds of one.
+fn go(
+    encoder: &Encoder,
+    crops: &[RgbImage],
+    batch: &str,
+    count: &str,
+    budget: &Budget,
+) -> Result<serde_json::Value, Error> {
+    let (batch, count): (usize, usize) = (number(batch)?, number(count)?);
+    let started = Instant::now();
+    for _ in 0..count {
+        encoder.embed_within(&crops[..batch], budget)?;
+    }
+    Ok(serde_json::json!({ "seconds": started.elapsed().as_secs_f64() / count as f64 }))
 }
 
 /// Multiply-adds per second of a large f32 product, the best of a few.

@@ -5,8 +5,8 @@ use crate::data::order::{Purpose, keyed_rng};
 use crate::data::{ImageSet, Skipped};
 use crate::msn::{kept_patches, random_patches};
 use crate::views::ViewRenderer;
-use dozen_models::Encoder;
 use dozen_models::image::{Filter, Preprocessor, Resize, RgbImage};
+use dozen_models::{Budget, Encoder};
 use rayon::prelude::*;
 
 /// Where features come from.
@@ -35,6 +35,8 @@ pub enum Sight {
         /// Seed of the choice.
         seed: u64,
     },
+    /// So, but within a patch budget, as a server embeds.
+    Within(Budget),
     /// A random crop of 8 to 100 % of the area, flipped or not: number `crop` of each image.
     RandomCrop {
         /// Which.
@@ -137,8 +139,12 @@ impl FeatureSource {
                 };
                 Ok(encoder.embed_kept(crops, &positions.iter().map(kept).collect::<Vec<_>>())?)
             }
+            (Self::Encoder(encoder), Sight::Within(budget)) => {
+                let embeddings = encoder.embed_within(crops, &budget)?;
+                Ok(embeddings.into_iter().map(|embedding| embedding.vector).collect())
+            }
             (Self::Encoder(encoder), _) => Ok(encoder.embed(crops, 1.0)?),
-            (Self::RawPixels, Sight::Hiding { .. }) => {
+            (Self::RawPixels, Sight::Hiding { .. } | Sight::Within(_)) => {
                 Err(Error::Evaluation("raw pixels have no patches to drop".into()))
             }
             (Self::RawPixels, _) => Ok(raw_vectors(&preprocessor.normalise(crops))),

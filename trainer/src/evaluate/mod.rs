@@ -19,7 +19,7 @@ use labelled::Labelled;
 pub use linear::{LinearOptions, linear};
 pub use low_shot::{LowShotOptions, Protocol, low_shot};
 pub use report::{Report, ReportRow};
-pub use robustness::{RobustnessOptions, robustness};
+pub use robustness::{Masked, RobustnessOptions, robustness};
 pub use source::ModelSource;
 pub use split::{Shots, Split, drawn_splits, listed_split};
 pub use summary::{HeadKind, LowShotReport, Row};

@@ -1,5 +1,6 @@
 //! `dozen-train eval`: what every evaluation's command line has in common.
 
+mod budget;
 mod finetune;
 mod knn;
 mod linear;
@@ -28,6 +29,8 @@ pub(super) enum Evaluation {
     Finetune(finetune::Arguments),
     /// Accuracy and similarity of features when patches are dropped.
     Robustness(robustness::Arguments),
+    /// Accuracy and similarity of features when queries are embedded within a patch budget.
+    Budget(budget::Arguments),
 }
 
 pub(super) fn run(evaluation: &Evaluation) -> Result<()> {
@@ -37,6 +40,7 @@ pub(super) fn run(evaluation: &Evaluation) -> Result<()> {
         Evaluation::Linear(arguments) => linear::run(arguments),
         Evaluation::Finetune(arguments) => finetune::run(arguments),
         Evaluation::Robustness(arguments) => robustness::run(arguments),
+        Evaluation::Budget(arguments) => budget::run(arguments),
     }
 }
 

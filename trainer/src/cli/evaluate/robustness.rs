@@ -3,7 +3,7 @@
 use super::{ModelArguments, OutputArguments, embed, read_images};
 use anyhow::{Result, bail};
 use clap::Args;
-use dozen_trainer::evaluate::{RobustnessOptions, Shots, Sight, robustness};
+use dozen_trainer::evaluate::{Masked, RobustnessOptions, Shots, Sight, robustness};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -43,9 +43,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for percent in &arguments.drop {
         let share = percent / 100.0;
         let sight = Sight::Hiding { share, seed: arguments.seed };
-        masked.push((share, embed(&source, &set, sight)?));
+        masked.push((format!("{percent:.0} % dropped"), embed(&source, &set, sight)?));
     }
     let options = RobustnessOptions {
+        masked: Masked::Labelled,
         shots: arguments.shots,
         draws: arguments.draws as usize,
         seed: arguments.seed,
