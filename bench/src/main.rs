@@ -6,6 +6,7 @@ mod child;
 mod encoder;
 mod index;
 mod report;
+mod serve;
 mod train;
 mod twin;
 
@@ -38,6 +39,13 @@ enum Bench {
         labelled: budget::Labelled,
         #[command(flatten)]
         programs: budget::Programs,
+    },
+    /// A photo through the whole server beside decoding and embedding it alone.
+    Serve {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: serve::Programs,
     },
     /// A training step beside the same step in PyTorch.
     Train {
@@ -72,6 +80,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Index(options) => index::run(&options),
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
         Bench::Budget { options, labelled, programs } => budget::run(&options, &labelled, &programs),
+        Bench::Serve { options, programs } => serve::run(&options, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

@@ -1,13 +1,13 @@
 //! Our side of `cargo xtask bench encoder`.
 //!
-//! `write DIR CASE` writes a model and crops of photos for all sides. `serve DIR DTYPE` prints a line of JSON when ready, then
+//! `write DIR CASE` writes a model, crops of photos and a photo for all sides. `serve DIR DTYPE` prints a line of JSON when ready, then
 //! answers every line of its input with one: `go BATCH N` embeds N batches, `go BATCH N KEEP RULE` does so within a patch
-//! budget, `vectors` gives the unit vectors of the first crops, `matmul` measures a large matrix product.
+//! budget, `photo N` decodes and embeds the photo N times, `vectors` gives the unit vectors of the first crops, `matmul` measures a large matrix product.
 #![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
 
 use candle_core::{Device, Tensor};
 use dozen_models::checkpoint::{ModelConfig, StoredDtype, export, load_safetensors};
-use dozen_models::image::{Filter, Limits, Preprocessor, Resize, RgbImage, decode};
+use dozen_models::image::{Filter, Limits, Preprocessor, Resize, RgbImage, decode, encode_jpeg};
 use dozen_models::vit::{Family, Parameters, Positions, Vit, VitConfig};
 use dozen_models::{Budget, DeviceChoice, DtypeChoice, Encoder, Error, Keep, ModelFiles, Selection};
 use std::collections::HashMap;
@@ -21,6 +21,8 @@ const CROPS: usize = 32;
 const COMPARED: usize = 8;
 /// Side of the square matrices whose product tells the machine's rate.
 const MATRIX: usize = 2048;
+/// Name of the photo's file.
+const PHOTO: &str = "photo.jpg";
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +45,7 @@ fn write(directory: &Path, case: &str) -> Result<(), Error> {
         "vit-b-16" => random(768, 12)?,
         other => return Err(Error::Input(format!("there is no case `{other}`"))),
     };
+    write_photo(directory)?;
     export(&directory.join("model"), case, &config, &preprocessor, &parameters, StoredDtype::F32)?;
     let crops = crops(&preprocessor)?;
     let side = preprocessor.crop_size() as usize;
@@ -94,8 +97,8 @@ fn random(width: usize, heads: usize) -> Result<(VitConfig, Preprocessor, Parame
     Ok((config, preprocessor, parameters))
 }
 
-/// Of the demo's photos, as often as it takes, mirrored every other time.
-fn crops(preprocessor: &Preprocessor) -> Result<Vec<RgbImage>, Error> {
+/// The demo's photos.
+fn photos_of_demo() -> Result<Vec<PathBuf>, Error> {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/demo/photos");
     let mut files = Vec::new();
     let mut folders = vec![photos];
@@ -106,12 +109,16 @@ fn crops(preprocessor: &Preprocessor) -> Result<Vec<RgbImage>, Error> {
         }
     }
     files.sort();
+    Ok(files)
+}
+
+/// Of the demo's photos, as often as it takes, mirrored every other time.
+fn crops(preprocessor: &Preprocessor) -> Result<Vec<RgbImage>, Error> {
     let crop = |path: &PathBuf| {
         let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let image = decode(&bytes, &Limits::default()).map_err(|error| Error::Input(error.to_string()))?;
-        Ok(preprocessor.crop(&image))
+        Ok(preprocessor.crop(&decoded(&bytes)?))
     };
-    let crops = files.iter().map(crop).collect::<Result<Vec<_>, Error>>()?;
+    let crops = photos_of_demo()?.iter().map(crop).collect::<Result<Vec<_>, Error>>()?;
     let mirrored = |crop: &RgbImage| {
         let (pixels, _) = crop.pixels.as_chunks::<3>();
         let rows = pixels.chunks_exact(crop.width as usize);
@@ -133,6 +140,8 @@ fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
     let files = ModelFiles::read(&directory.join("model"))?;
     let encoder = Encoder::load_as(&files, DeviceChoice::Cpu, dtype)?;
     let crops = crops(encoder.preprocessor())?;
+    let path = directory.join(PHOTO);
+    let photo = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
     println!("{}", serde_json::json!({ "dtype": encoder.info().dtype }));
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
@@ -149,6 +158,7 @@ fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
                 };
                 go(&encoder, &crops, batch, count, &Budget { keep, selection, masks: 1 })?
             }
+            ["photo", count] => photos(&encoder, &photo, number(count)?)?,
             ["vectors"] => serde_json::json!({ "vectors": encoder.embed(&crops[..COMPARED], 1.0)? }),
             ["matmul"] => serde_json::json!({ "multiply_adds_per_second": matmul()? }),
             _ => return Err(Error::Input(format!("`{line}` is neither `go`, `vectors` nor `matmul`"))),
@@ -176,6 +186,31 @@ fn go(
         encoder.embed_within(&crops[..batch], budget)?;
     }
     Ok(serde_json::json!({ "seconds": started.elapsed().as_secs_f64() / count as f64 }))
+}
+
+/// Decodes and embeds a photo `count` times; the seconds of one.
+fn photos(encoder: &Encoder, photo: &[u8], count: usize) -> Result<serde_json::Value, Error> {
+    let started = Instant::now();
+    for _ in 0..count {
+        encoder.embed(&[encoder.preprocessor().crop(&decoded(photo)?)], 1.0)?;
+    }
+    Ok(serde_json::json!({ "seconds": started.elapsed().as_secs_f64() / count as f64 }))
+}
+
+fn decoded(photo: &[u8]) -> Result<RgbImage, Error> {
+    decode(photo, &Limits::default()).map_err(|error| Error::Input(error.to_string()))
+}
+
+/// A photo as cameras of old made them, 500×375 pixels.
+fn write_photo(directory: &Path) -> Result<(), Error> {
+    let source = photos_of_demo()?.swap_remove(0);
+    let bytes = std::fs::read(&source).map_err(|error| Error::Io { path: source, source: error })?;
+    let RgbImage { width, height, pixels } = decoded(&bytes)?;
+    let photo = image::RgbImage::from_raw(width, height, pixels).unwrap_or_default();
+    let photo = image::imageops::resize(&photo, 500, 375, image::imageops::FilterType::CatmullRom);
+    let photo = RgbImage { width: 500, height: 375, pixels: photo.into_raw() };
+    let path = directory.join(PHOTO);
+    std::fs::write(&path, encode_jpeg(&photo, 90)?).map_err(|source| Error::Io { path, source })
 }
 
 /// Multiply-adds per second of a large f32 product, the best of a few.

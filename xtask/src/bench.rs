@@ -21,6 +21,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
             command.env("DOZEN_BENCH_TRAINER", release.join("dozen-train"));
         }
+        Some("serve") => {
+            let release = build(&["--bin", "dozen", "--example", "bench_encoder"])?;
+            command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
+            command.env("DOZEN_BENCH_SERVER", release.join("dozen"));
+        }
         Some("train") => {
             let has_gpu = Path::new("/dev/nvidia0").exists();
             let example = ["--example", "bench_steps"];

@@ -5,10 +5,6 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-/// The plastic number's reciprocal and its square: the steps of the two-dimensional sequence of lowest known
-/// discrepancy (Roberts' R₂).
-const STEPS: [f64; 2] = [0.754_877_666_246_692_8, 0.569_840_290_998_053_2];
-
 /// How patches are chosen, where not all are embedded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Selection {
@@ -22,13 +18,11 @@ pub enum Selection {
     },
     /// The same of every image, those nearest to its middle.
     Centre,
-    /// Of each image those with most contrast, but none without its share of the area: of patches in one neighbourhood,
-    /// each counts half as much as the one before.
+    /// One of every square of four patches, then its diagonal neighbour, then the other two; where not all squares can
+    /// have one more, those patches of each image that have most contrast. Following contrast further makes vectors less
+    /// like those of all patches, not more: a network sees by what lies between, too.
     Content,
 }
-
-/// Cells in which patches compete with each other first, in patches.
-const NEIGHBOURHOOD: usize = 2;
 
 /// The choices of one grid of patches.
 pub(super) struct Patches {
@@ -63,6 +57,9 @@ impl Patches {
 
     /// The first `count` patches by a rule that is the same for every image; `None` where it is not.
     pub(super) fn shared(&self, selection: Selection, count: usize) -> Option<Vec<u32>> {
+        if count == self.count() {
+            return Some((0..count as u32).collect());
+        }
         match selection {
             Selection::Spread => Some(self.spread[..count].to_vec()),
             Selection::Centre => Some(self.centre[..count].to_vec()),
@@ -78,29 +75,19 @@ impl Patches {
 
     /// The `count` patches of a crop that [`Selection::Content`] keeps.
     pub(super) fn by_content(&self, crop: &RgbImage, count: usize) -> Vec<u32> {
+        let mut ranked = self.spread.clone();
         let contrasts: Vec<f64> = (0..self.count()).map(|patch| self.contrast(crop, patch)).collect();
-        let cells = self.grid.div_ceil(NEIGHBOURHOOD);
-        let mut members = vec![Vec::new(); cells * cells];
-        for &patch in &self.spread {
-            let (row, column) = (patch as usize / self.grid, patch as usize % self.grid);
-            members[row / NEIGHBOURHOOD * cells + column / NEIGHBOURHOOD].push(patch);
-        }
-        let mut ranked = Vec::with_capacity(self.count());
-        for cell in &mut members {
-            cell.sort_by(|one, other| contrasts[*other as usize].total_cmp(&contrasts[*one as usize]));
-            let halved = cell
-                .iter()
-                .zip(0_i32..)
-                .map(|(&patch, rank)| (contrasts[patch as usize] * 0.5_f64.powi(rank), patch));
-            ranked.extend(halved);
-        }
         // Of equals, the one that comes first in the spread order.
-        ranked.sort_by(|one, other| other.0.total_cmp(&one.0));
+        ranked.sort_by(|&one, &other| {
+            let rank = |patch| bayer_digit(self.grid, patch, 0);
+            let contrast = |patch: u32| contrasts[patch as usize];
+            rank(one).cmp(&rank(other)).then(contrast(other).total_cmp(&contrast(one)))
+        });
         ranked.truncate(count);
-        ranked.into_iter().map(|(_, patch)| patch).collect()
+        ranked
     }
 
-    /// Standard deviation of the luma of a patch, and a little more, so that flat images are covered too.
+    /// Standard deviation of the luma of a patch.
     fn contrast(&self, crop: &RgbImage, patch: usize) -> f64 {
         let (top, left) = (patch / self.grid * self.side, patch % self.grid * self.side);
         let (mut sum, mut squares) = (0_u64, 0_u64);
@@ -115,28 +102,27 @@ impl Patches {
         }
         let area = (self.side * self.side) as f64;
         let mean = sum as f64 / area;
-        (squares as f64 / area - mean * mean).max(0.0).sqrt() + 1.0
+        (squares as f64 / area - mean * mean).max(0.0).sqrt()
     }
 }
 
-/// Every patch of a grid once, row-major indices, such that each beginning of the list is spread evenly over the grid.
+/// Every patch of a grid once, row-major indices, such that each beginning of the list is spread evenly over the grid: the
+/// order of Bayer's dither matrix. A quarter of them is one of every square of four, half of them a chequerboard.
 fn spread_order(grid: usize) -> Vec<u32> {
-    let patches = grid * grid;
-    let mut order = Vec::with_capacity(patches);
-    let mut taken = vec![false; patches];
-    // The sequence meets nearly every cell within a few rounds; the rest follows in reading order.
-    for point in 0..4 * patches {
-        let coordinate = |step: f64| {
-            let position = (0.5 + step * point as f64).fract();
-            ((position * grid as f64) as usize).min(grid - 1)
-        };
-        let index = coordinate(STEPS[0]) * grid + coordinate(STEPS[1]);
-        if !std::mem::replace(&mut taken[index], true) {
-            order.push(index as u32);
-        }
-    }
-    order.extend((0..patches as u32).filter(|&index| !taken[index as usize]));
+    let levels = grid.next_power_of_two().trailing_zeros();
+    let mut order: Vec<u32> = (0..(grid * grid) as u32).collect();
+    order.sort_by_key(|&patch| {
+        (0..levels).fold(0_usize, |place, level| 4 * place + bayer_digit(grid, patch, level))
+    });
     order
+}
+
+/// Which of its square of four a patch is, 0 and 1 being diagonal neighbours; at level 1, which square of four squares its
+/// square is, and so on.
+fn bayer_digit(grid: usize, patch: u32, level: u32) -> usize {
+    let bit = |place: usize| place >> level & 1;
+    let (row, column) = (bit(patch as usize / grid), bit(patch as usize % grid));
+    2 * (row ^ column) + row
 }
 
 #[cfg(test)]
@@ -185,7 +171,7 @@ mod tests {
         assert_eq!(patches.shared(Selection::Centre, 1), Some(vec![24]));
     }
 
-    /// Noise in one corner draws patches there, but a flat rest is not left out.
+    /// Noise in one corner draws patches there once every square of four has one.
     #[test]
     fn content_goes_where_the_contrast_is() {
         let (grid, side) = (8, 4);
@@ -194,14 +180,13 @@ mod tests {
         let is_corner = |at: u32| at / 3 % width < width / 2 && at / 3 / width < width / 2;
         let level = |at: u32| if is_corner(at) { (at * at / 3) as u8 } else { 128 };
         let crop = RgbImage { width, height: width, pixels: (0..width * width * 3).map(level).collect() };
-        let kept = patches.by_content(&crop, 32);
-        let in_corner = kept.iter().filter(|&&patch| patch % 8 < 4 && patch / 8 < 4).count();
-        assert_eq!(in_corner, 16);
-        let elsewhere: std::collections::BTreeSet<u32> = kept
-            .iter()
-            .filter(|&&patch| patch % 8 >= 4 || patch / 8 >= 4)
-            .map(|patch| patch / 16 * 4 + patch % 8 / 2)
-            .collect();
-        assert_eq!(elsewhere.len(), 12, "every neighbourhood of the flat rest has a patch");
+        let count_in_corner =
+            |kept: &[u32]| kept.iter().filter(|&&patch| patch % 8 < 4 && patch / 8 < 4).count();
+        let kept = patches.by_content(&crop, 20);
+        assert_eq!(count_in_corner(&kept), 8, "one of each of its four squares, and all four that follow");
+        let squares: std::collections::BTreeSet<u32> =
+            kept.iter().map(|patch| patch / 16 * 4 + patch % 8 / 2).collect();
+        assert_eq!(squares.len(), 16, "every square of four has a patch");
+        assert_eq!(count_in_corner(&patches.by_content(&crop, 4)), 4);
     }
 }

@@ -34,9 +34,9 @@ pub enum Auto {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Select {
-    /// The same of every image, spread evenly over it: the default.
+    /// The same of every image, spread evenly over it.
     Spread,
-    /// Of each image those with most contrast, none without its share of the area.
+    /// Spread evenly, and where there is a choice those with most contrast: the default.
     Content,
     /// Those nearest to the middle.
     Centre,
@@ -70,7 +70,7 @@ impl BudgetOptions {
         if masks > 1 && keep == Keep::Share(1.0) {
             return Err(Problem::invalid("/masks", "hide nothing with all patches kept; set `keep` below 1"));
         }
-        let select = self.select.unwrap_or(if masks > 1 { Select::Random } else { Select::Spread });
+        let select = self.select.unwrap_or(if masks > 1 { Select::Random } else { Select::Content });
         if masks > 1 && select != Select::Random {
             return Err(Problem::invalid("/select", "has to be `random` where there are several masks"));
         }
@@ -153,10 +153,11 @@ mod tests {
 
     #[test]
     fn a_budget_is_what_was_asked_for() {
-        assert_eq!(BudgetOptions::default().budget(), Ok(Budget::default()));
+        assert_eq!(BudgetOptions::default().budget().map(|budget| budget.keep), Ok(Budget::default().keep));
         let selected =
             |select, seed| BudgetOptions { select: Some(select), seed, ..share(0.5) }.budget().unwrap();
-        assert_eq!(selected(Select::Content, None).selection, Selection::Content);
+        assert_eq!(share(0.5).budget().unwrap().selection, Selection::Content);
+        assert_eq!(selected(Select::Spread, None).selection, Selection::Spread);
         assert_eq!(selected(Select::Random, Some(9)).selection, Selection::Random { seed: 9 });
         let masked = BudgetOptions { masks: Some(4), ..share(0.3) }.budget().unwrap();
         assert_eq!((masked.selection, masked.masks), (Selection::Random { seed: 0 }, 4));
