@@ -118,6 +118,8 @@ impl Server {
         let mut lines = BufReader::new(output).lines().map_while(Result::ok);
         let address = lines.find_map(|line| Some(line.split_once("http://")?.1.trim().to_owned()));
         let address = address.context("the server ended before it printed its address")?;
+        // Whatever it prints later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
         let connection = TcpStream::connect(address.split('/').next().unwrap_or_default())?;
         connection.set_nodelay(true)?;
         connection.set_read_timeout(Some(Duration::from_mins(1)))?;

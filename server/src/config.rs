@@ -87,6 +87,10 @@ pub struct Config {
     #[arg(long, env = "DOZEN_DECODE_THREADS", value_parser = positive, value_name = "THREADS")]
     pub decode_threads: Option<usize>,
 
+    /// Threads that the encoder computes with; one per core unless given
+    #[arg(long, env = "DOZEN_INTRA_THREADS", value_parser = positive, value_name = "THREADS")]
+    pub intra_threads: Option<usize>,
+
     /// Log as JSON, one object per line
     #[arg(long, env = "DOZEN_JSON_OUTPUT")]
     pub json_output: bool,
@@ -217,6 +221,7 @@ impl Config {
             max_batch_size: self.max_batch_size,
             queue_timeout: Duration::from_millis(self.queue_timeout_ms),
             decode_threads: self.decode_threads.unwrap_or_else(cores),
+            intra_threads: self.intra_threads.unwrap_or_else(cores),
             limits: Limits {
                 max_side: self.max_image_side,
                 max_pixels: self.max_image_pixels,

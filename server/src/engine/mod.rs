@@ -1,4 +1,4 @@
-//! Images to vectors under load: admission, decode pool, queue, batcher, one encoder thread.
+//! Images to vectors under load: admission, decode pool, queue, batcher, one encoder thread with a pool of its own.
 //!
 //! An image is admitted by a permit of one semaphore, decoded and cropped on a bounded pool, queued, batched with
 //! whatever else waits, and embedded on the one thread that owns the encoder. Nothing heavy ever runs on an async
@@ -95,6 +95,8 @@ pub struct EngineOptions {
     pub queue_timeout: Duration,
     /// Threads that decode.
     pub decode_threads: usize,
+    /// Threads that the encoder computes with.
+    pub intra_threads: usize,
     /// Bounds on each image, checked before its pixels are decoded.
     pub limits: Limits,
 }
@@ -118,13 +120,10 @@ struct Inner {
 }
 
 impl Engine {
-    /// Starts the decode pool and the encoder thread.
+    /// Starts the decode pool and the encoder's threads.
     pub fn start(backend: Arc<dyn Backend>, options: EngineOptions) -> std::io::Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(options.decode_threads.max(1))
-            .thread_name(|number| format!("decode-{number}"))
-            .build()
-            .map_err(std::io::Error::other)?;
+        let pool = threads("decode", options.decode_threads)?;
+        let encoder_pool = threads("encode", options.intra_threads)?;
         // A place per permit, so that a decoder never blocks on the queue, and one for the final stop.
         let (queue, receiver) = sync_channel(options.max_queue + 1);
         let rate = Arc::new(DrainRate::new());
@@ -133,7 +132,11 @@ impl Engine {
         let thread_rate = Arc::clone(&rate);
         let encoder_thread = std::thread::Builder::new()
             .name("encoder".to_owned())
-            .spawn(move || worker::run(&*backend, &receiver, options.max_batch_size, &thread_rate))?;
+            // On a thread of the pool: the encoder's own calls of it then start without waking another one first.
+            .spawn(move || {
+                encoder_pool
+                    .install(move || worker::run(&*backend, &receiver, options.max_batch_size, &thread_rate));
+            })?;
         let inner = Inner {
             info,
             preprocessor,
@@ -232,6 +235,15 @@ impl Engine {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
+
+/// A pool of named threads.
+fn threads(name: &'static str, count: usize) -> std::io::Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(count.max(1))
+        .thread_name(move |number| format!("{name}-{number}"))
+        .build()
+        .map_err(std::io::Error::other)
 }
 
 #[cfg(test)]

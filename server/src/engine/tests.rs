@@ -72,6 +72,7 @@ const OPTIONS: EngineOptions = EngineOptions {
     max_batch_size: 4,
     queue_timeout: Duration::from_secs(30),
     decode_threads: 1,
+    intra_threads: 1,
     limits: Limits { max_bytes: 1 << 20, max_side: 64, max_pixels: 4096 },
 };
 

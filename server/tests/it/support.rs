@@ -108,6 +108,7 @@ impl Server {
             max_batch_size: 8,
             queue_timeout: Duration::from_secs(30),
             decode_threads: 1,
+            intra_threads: 1,
             limits: Limits { max_bytes: 1 << 20, max_side: 2000, max_pixels: 1_000_000 },
         };
         let engine = Engine::start(Arc::new(backend), options).unwrap();
