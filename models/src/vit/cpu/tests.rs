@@ -6,7 +6,13 @@ use crate::vit::{Family, Kernels, Positions, VitConfig};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 
-pub(in crate::vit) fn config(depth: usize, width: usize, heads: usize, patch: usize, grid: usize) -> VitConfig {
+pub(in crate::vit) fn config(
+    depth: usize,
+    width: usize,
+    heads: usize,
+    patch: usize,
+    grid: usize,
+) -> VitConfig {
     VitConfig {
         family: Family::Msn,
         positions: Positions::default(),

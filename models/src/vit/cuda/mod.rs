@@ -19,8 +19,7 @@ mod trunk;
 mod weights;
 
 #[cfg(feature = "cuda")]
-pub use trunk::{Arithmetic, CudaVit};
-#[cfg_attr(not(feature = "cuda"), expect(unused_imports, reason = "public with the trunk"))]
+pub use trunk::{CudaVit, Precision};
 pub use weights::Task;
 
 use crate::vit::kernels::Outputs;

@@ -89,6 +89,11 @@ impl Plan {
         }
     }
 
+    /// Bytes that are given, from the first: table and crops.
+    pub(super) fn given_bytes(&self) -> usize {
+        self.x
+    }
+
     /// Where the features are, f32 `[images, D]`.
     pub(super) fn output(&self, network: &Network) -> usize {
         if network.norm.is_some() { self.normalised } else { self.features }

@@ -57,11 +57,7 @@ pub(super) struct Block {
 
 /// Lays a network out; `None` where it has parts that this execution does not know: biases by position, heads that are
 /// neither 32 nor 64 wide. The second part is the memory.
-pub(super) fn lay_out(
-    vit: &Vit,
-    task: &Task,
-    element: Element,
-) -> Result<Option<(Network, Vec<u8>)>, Error> {
+pub(super) fn lay_out(vit: &Vit, task: &Task, element: Element) -> Result<Option<(Network, Vec<u8>)>, Error> {
     let config = vit.config();
     let (width, heads) = (config.hidden_size, config.num_attention_heads);
     let attention = Attention { element, batch: 1, tokens: 1, width, heads };

@@ -14,7 +14,8 @@ fn attention_of_the_first_token() {
             let (heads, width) = (2, 2 * head);
             let qkv = element.rounded(scaled(1, batch * tokens * 3 * width, 2.0));
             let packed: Vec<&[f32]> = qkv.chunks_exact(3 * width).collect();
-            let queries: Vec<f32> = packed.iter().step_by(tokens).flat_map(|row| row[..width].to_vec()).collect();
+            let queries: Vec<f32> =
+                packed.iter().step_by(tokens).flat_map(|row| row[..width].to_vec()).collect();
             let answers: Vec<f32> = packed.iter().flat_map(|row| row[width..].to_vec()).collect();
             let found = Emulator::run(|emulator| {
                 let [queries, answers] = [&queries, &answers].map(|values| element.upload(emulator, values));
