@@ -3,8 +3,10 @@
 
 mod child;
 mod encoder;
+mod gpu;
 mod index;
 mod report;
+mod sides;
 mod train;
 mod twin;
 
@@ -27,7 +29,14 @@ enum Bench {
         #[command(flatten)]
         options: Options,
         #[command(flatten)]
-        programs: encoder::Programs,
+        programs: sides::Programs,
+    },
+    /// Embedding images on a CUDA device beside PyTorch and ONNX Runtime.
+    Gpu {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: sides::Programs,
     },
     /// A training step beside the same step in PyTorch.
     Train {
@@ -61,6 +70,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
+        Bench::Gpu { options, programs } => gpu::run(&options, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

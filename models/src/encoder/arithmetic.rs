@@ -49,6 +49,7 @@ pub(super) enum Runs {
     OnCpu {
         bytes_are_fast: bool,
     },
+    #[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code, reason = "a build without CUDA"))]
     OnCuda,
     /// As tensors, which are f32 anywhere.
     AsTensors,

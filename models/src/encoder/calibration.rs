@@ -1,4 +1,4 @@
-//! Whether bytes are good enough for a network: int8 beside f32 on a few photos.
+//! Whether a faster arithmetic is good enough for a network: its vectors beside f32's on a few photos.
 
 use super::Encoder;
 use crate::Error;

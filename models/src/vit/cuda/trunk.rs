@@ -47,10 +47,11 @@ impl Precision {
 /// See the module.
 pub struct CudaVit {
     network: Network,
+    // Dropped, and so waited for, before the weights they read.
+    slots: Vec<Mutex<Slot>>,
+    weights_address: u64,
     /// Kept for the slots, which know it by its address.
     _weights: CudaSlice<u8>,
-    weights_address: u64,
-    slots: Vec<Mutex<Slot>>,
     /// How often somebody had to wait for a slot.
     turns: AtomicUsize,
 }

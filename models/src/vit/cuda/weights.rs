@@ -98,7 +98,7 @@ pub(super) fn lay_out(vit: &Vit, task: &Task, element: Element) -> Result<Option
                 answers: memory.linear(&part(qkv, width, 2 * width)?)?,
             },
         };
-        let [fc1, fc2] = [memory.into_hidden(fc1, config)?, memory.out_of_hidden(fc2, config)?];
+        let [fc1, fc2] = [memory.widening(fc1, config)?, memory.narrowing(fc2, config)?];
         network.blocks.push(Block {
             norm1: memory.norm(&parameters.norm1)?,
             projections,
@@ -155,8 +155,8 @@ impl Memory {
         Ok(Places { weight: self.put(self.element, &weight), bias: self.put(self.element, &bias) })
     }
 
-    /// A map whose outputs are padded; the bias is added in f32, with the GELU.
-    fn into_hidden(&mut self, affine: &Affine, config: &VitConfig) -> Result<Places, Error> {
+    /// The map into the MLP, whose outputs are padded; its bias is added in f32, with the GELU.
+    fn widening(&mut self, affine: &Affine, config: &VitConfig) -> Result<Places, Error> {
         let (mut weight, mut bias) = (floats(&affine.weight)?, floats(&affine.bias)?);
         let hidden = config.intermediate_size.next_multiple_of(PADDING);
         weight.resize(hidden * config.hidden_size, 0.0);
@@ -164,8 +164,8 @@ impl Memory {
         Ok(Places { weight: self.put(self.element, &weight), bias: self.put(Element::F32, &bias) })
     }
 
-    /// A map whose inputs are padded.
-    fn out_of_hidden(&mut self, affine: &Affine, config: &VitConfig) -> Result<Places, Error> {
+    /// The map out of it, whose inputs are padded.
+    fn narrowing(&mut self, affine: &Affine, config: &VitConfig) -> Result<Places, Error> {
         let (weight, bias) = (floats(&affine.weight)?, floats(&affine.bias)?);
         let hidden = config.intermediate_size;
         let weight = padded(&weight, hidden, hidden.next_multiple_of(PADDING));

@@ -1,9 +1,12 @@
 //! Whole passes, their kernels on the emulator and their products written out, against the reference.
 
+#[cfg(feature = "cuda")]
+mod device;
+
 use super::batch::{self, Images, bucket};
 use super::plan::{Matrix, Plan, Product, Step};
 use super::weights::{Task, lay_out};
-use super::{MOST_IMAGES, Network};
+use super::{MOST_BYTES, MOST_IMAGES, Network};
 use crate::image::RgbImage;
 use crate::vit::Vit;
 use crate::vit::cpu::Kept;
@@ -246,4 +249,22 @@ fn the_table_names_crops_and_patches() {
         memory[plan.table..].as_chunks().0[..12].iter().map(|&word| u32::from_le_bytes(word)).collect();
     assert_eq!(words, [0, 1, 7, 1, 2, 6, 1, 3, 5, 1, 3, 5]);
     assert_eq!(memory[plan.crops..], [&crops[0].pixels[..], &crops[1].pixels].concat());
+}
+
+/// The more tokens, the fewer images; what is given to a pass lies before all it computes.
+#[test]
+fn passes_fit_into_memory() {
+    let vit = network(&config(1, 192, 3, 8, 56));
+    let task = task(448, Outputs::First, false);
+    let (network, _) = lay_out(&vit, &task, Element::F32).unwrap().unwrap();
+    let mut before = MOST_IMAGES;
+    for tokens in [2, 500, 1500, 3137] {
+        let images = network.most_images(tokens);
+        let plan = Plan::new(&network, images, tokens);
+        assert!(images <= before && plan.bytes <= MOST_BYTES && bucket(images) == images);
+        assert!(plan.given_bytes() >= batch::filled(&plan, &(0..images), 1, network.crop_bytes()));
+        assert!(plan.given_bytes() <= plan.output(&network));
+        before = images;
+    }
+    assert!(before < MOST_IMAGES);
 }
