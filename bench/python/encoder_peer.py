@@ -21,12 +21,12 @@ COMPARED = 8
 MATRIX = 2048
 
 
-def torch_model(folder):
+def torch_model(folder, attention="sdpa"):
     import torch
     from transformers import ViTMSNModel
 
     torch.set_num_threads(THREADS)
-    model = ViTMSNModel.from_pretrained(os.path.join(folder, "model"), attn_implementation="sdpa").eval()
+    model = ViTMSNModel.from_pretrained(os.path.join(folder, "model"), attn_implementation=attention).eval()
 
     model.layernorm = torch.nn.Identity()
 
@@ -147,15 +147,21 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def main():
+def serve(engines, inputs):
+    """Answers with the engine that is asked for; `inputs` names the tensor of crops that it takes."""
     warnings.filterwarnings("ignore")
     folder, name = sys.argv[1:]
     # Libraries print what they like; answers go to the real standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    engine = ENGINES[name](folder)
-    pixels = load_file(os.path.join(folder, "pixels.safetensors"))["pixels"]
-    print(json.dumps({"peer": engine.version}), file=answers, flush=True)
+    try:
+        engine = engines[name](folder)
+    except ImportError as reason:
+        print(json.dumps({"absent": str(reason)}), file=answers, flush=True)
+        return
+    pixels = load_file(os.path.join(folder, "pixels.safetensors"))[inputs]
+    ready = {"peer": engine.version, "device": getattr(engine, "device", None)}
+    print(json.dumps(ready), file=answers, flush=True)
     prepared = {}
     for line in sys.stdin:
         words = line.split()
@@ -164,7 +170,9 @@ def main():
             continue
         batch = int(words[1]) if words[0] == "go" else COMPARED
         if batch not in prepared:
-            prepared[batch] = engine.prepare(np.ascontiguousarray(pixels[:batch]))
+            # Larger batches have some crops several times.
+            numbers = np.arange(batch) % len(pixels)
+            prepared[batch] = engine.prepare(np.ascontiguousarray(pixels[numbers]))
             prepared[batch]()
         if words[0] == "go":
             started = time.perf_counter()
@@ -176,4 +184,5 @@ def main():
         print(json.dumps(answer), file=answers, flush=True)
 
 
-main()
+if __name__ == "__main__":
+    serve(ENGINES, "pixels")

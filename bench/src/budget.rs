@@ -2,8 +2,8 @@
 
 use crate::Options;
 use crate::child::Program;
-use crate::encoder::Turn;
 use crate::report::{Row, machine, median, write_documentation, write_json};
+use crate::sides::Turn;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
@@ -98,7 +98,7 @@ fn measure(
     ensure!(status.context("cannot start our side")?.success(), "our side could not write {case}");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = Command::new(&programs.encoder);
-    command.arg("serve").arg(exchange.path()).arg(dtype);
+    command.arg("serve").arg(exchange.path()).arg("cpu").arg(dtype);
     let (mut process, _): (_, Value) = Program::start("our side", &mut command, threads)?;
     let mut go = |share: &str, rule: &str, count: usize| -> Result<f64> {
         Ok(process.ask::<Turn>(&format!("go {BATCH} {count} {share} {rule}"))?.seconds)

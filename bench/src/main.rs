@@ -4,9 +4,11 @@
 mod budget;
 mod child;
 mod encoder;
+mod gpu;
 mod index;
 mod report;
 mod serve;
+mod sides;
 mod train;
 mod twin;
 
@@ -29,7 +31,14 @@ enum Bench {
         #[command(flatten)]
         options: Options,
         #[command(flatten)]
-        programs: encoder::Programs,
+        programs: sides::Programs,
+    },
+    /// Embedding images on a CUDA device beside PyTorch and ONNX Runtime.
+    Gpu {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: sides::Programs,
     },
     /// Embedding some of an image's patches beside all of them.
     Budget {
@@ -81,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
         Bench::Budget { options, labelled, programs } => budget::run(&options, &labelled, &programs),
         Bench::Serve { options, programs } => serve::run(&options, &programs),
+        Bench::Gpu { options, programs } => gpu::run(&options, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

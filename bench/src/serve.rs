@@ -2,8 +2,8 @@
 
 use crate::Options;
 use crate::child::Program;
-use crate::encoder::Turn;
 use crate::report::{Row, machine, median, write_documentation, write_json};
+use crate::sides::Turn;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -71,7 +71,7 @@ fn measure(programs: &Programs, case: &str, title: &str, dtype: &str, rounds: us
     ensure!(status.context("cannot start our side")?.success(), "our side could not write {case}");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = Command::new(&programs.encoder);
-    command.arg("serve").arg(exchange.path()).arg(dtype);
+    command.arg("serve").arg(exchange.path()).arg("cpu").arg(dtype);
     let (mut program, _): (_, Value) = Program::start("our side", &mut command, threads)?;
     let mut server = Server::start(&programs.server, exchange.path(), dtype)?;
     let photo = std::fs::read(exchange.path().join("photo.jpg")).context("our side wrote no photo")?;

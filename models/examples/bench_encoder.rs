@@ -1,11 +1,11 @@
-//! Our side of `cargo xtask bench encoder`.
+//! Our side of `cargo xtask bench encoder` and `bench gpu`.
 //!
-//! `write DIR CASE` writes a model, crops of photos and a photo for all sides. `serve DIR DTYPE` prints a line of JSON when ready, then
+//! `write DIR CASE` writes a model, crops of photos and a photo for all sides. `serve DIR cpu|cuda DTYPE` prints a line of JSON when ready, then
 //! answers every line of its input with one: `go BATCH N` embeds N batches, `go BATCH N KEEP RULE` does so within a patch
 //! budget, `photo N` decodes and embeds the photo N times, `vectors` gives the unit vectors of the first crops, `matmul` measures a large matrix product.
 #![expect(clippy::print_stdout, reason = "lines of JSON are the answers")]
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use dozen_models::checkpoint::{ModelConfig, StoredDtype, export, load_safetensors};
 use dozen_models::image::{Filter, Limits, Preprocessor, Resize, RgbImage, decode, encode_jpeg};
 use dozen_models::vit::{Family, Parameters, Positions, Vit, VitConfig};
@@ -21,6 +21,8 @@ const CROPS: usize = 32;
 const COMPARED: usize = 8;
 /// Side of the square matrices whose product tells the machine's rate.
 const MATRIX: usize = 2048;
+/// The same on a GPU, which smaller ones do not fill.
+const LARGE_MATRIX: usize = 8192;
 /// Name of the photo's file.
 const PHOTO: &str = "photo.jpg";
 
@@ -28,8 +30,8 @@ fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", directory, case] => write(Path::new(directory), case),
-        ["serve", directory, dtype] => serve(Path::new(directory), dtype),
-        _ => Err(Error::Input("give `write DIR CASE` or `serve DIR f32|int8`".into())),
+        ["serve", directory, device, dtype] => serve(Path::new(directory), device, dtype),
+        _ => Err(Error::Input("give `write DIR CASE` or `serve DIR cpu|cuda DTYPE`".into())),
     }
 }
 
@@ -53,7 +55,14 @@ fn write(directory: &Path, case: &str) -> Result<(), Error> {
         Tensor::from_vec(preprocessor.normalise(crops), (crops.len(), 3, side, side), &Device::Cpu)
     };
     let (timed, calibration) = crops.split_at(CROPS);
-    let tensors = HashMap::from([("pixels", tensor(timed)?), ("calibration", tensor(calibration)?)]);
+    let bytes = timed.iter().flat_map(|crop| crop.pixels.iter().copied()).collect::<Vec<u8>>();
+    let tensors = HashMap::from([
+        ("pixels", tensor(timed)?),
+        ("calibration", tensor(calibration)?),
+        ("crops", Tensor::from_vec(bytes, (CROPS, side, side, 3), &Device::Cpu)?),
+        ("mean", Tensor::new(&preprocessor.mean, &Device::Cpu)?),
+        ("deviation", Tensor::new(&preprocessor.std, &Device::Cpu)?),
+    ]);
     Ok(candle_core::safetensors::save(&tensors, directory.join("pixels.safetensors"))?)
 }
 
@@ -131,22 +140,23 @@ fn crops(preprocessor: &Preprocessor) -> Result<Vec<RgbImage>, Error> {
     Ok(both.iter().cycle().take(both.len().max(2 * CROPS)).cloned().collect())
 }
 
-fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
-    let dtype = match dtype {
-        "f32" => DtypeChoice::F32,
-        "int8" => DtypeChoice::Int8,
-        other => return Err(Error::Input(format!("`{other}` is neither `f32` nor `int8`"))),
-    };
+fn serve(directory: &Path, device: &str, dtype: &str) -> Result<(), Error> {
+    let dtype: DtypeChoice = dtype.parse()?;
+    let on_cuda = device == "cuda";
     let files = ModelFiles::read(&directory.join("model"))?;
-    let encoder = Encoder::load_as(&files, DeviceChoice::Cpu, dtype)?;
-    let crops = crops(encoder.preprocessor())?;
+    let choice = if on_cuda { DeviceChoice::Auto } else { DeviceChoice::Cpu };
+    let encoder = Encoder::load_as(&files, choice, dtype)?;
+    if on_cuda && encoder.info().device == "cpu" {
+        return Err(Error::Input("there is no CUDA device here, or this is a build without CUDA".into()));
+    }
+    let mut crops = crops(encoder.preprocessor())?;
     let path = directory.join(PHOTO);
     let photo = std::fs::read(&path).map_err(|source| Error::Io { path, source })?;
     println!("{}", serde_json::json!({ "dtype": encoder.info().dtype }));
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|source| Error::Io { path: "standard input".into(), source })?;
         let answer = match line.split(' ').collect::<Vec<_>>()[..] {
-            ["go", batch, count] => go(&encoder, &crops, batch, count, &Budget::default())?,
+            ["go", batch, count] => go(&encoder, &mut crops, batch, count, &Budget::default())?,
             ["go", batch, count, keep, rule] => {
                 let keep = Keep::Share(number(keep)?);
                 let selection = match rule {
@@ -156,11 +166,11 @@ fn serve(directory: &Path, dtype: &str) -> Result<(), Error> {
                         return Err(Error::Input(format!("`{other}` is neither `spread` nor `content`")));
                     }
                 };
-                go(&encoder, &crops, batch, count, &Budget { keep, selection, masks: 1 })?
+                go(&encoder, &mut crops, batch, count, &Budget { keep, selection, masks: 1 })?
             }
             ["photo", count] => photos(&encoder, &photo, number(count)?)?,
             ["vectors"] => serde_json::json!({ "vectors": encoder.embed(&crops[..COMPARED], 1.0)? }),
-            ["matmul"] => serde_json::json!({ "multiply_adds_per_second": matmul()? }),
+            ["matmul"] => serde_json::json!({ "multiply_adds_per_second": matmul(on_cuda)? }),
             _ => return Err(Error::Input(format!("`{line}` is neither `go`, `vectors` nor `matmul`"))),
         };
         println!("{answer}");
@@ -175,12 +185,16 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
 /// Embeds `count` batches; the seconds of one.
 fn go(
     encoder: &Encoder,
-    crops: &[RgbImage],
+    crops: &mut Vec<RgbImage>,
     batch: &str,
     count: &str,
     budget: &Budget,
 ) -> Result<serde_json::Value, Error> {
     let (batch, count): (usize, usize) = (number(batch)?, number(count)?);
+    // Larger batches have some crops several times.
+    while crops.len() < batch {
+        crops.extend_from_within(..crops.len().min(batch - crops.len()));
+    }
     let started = Instant::now();
     for _ in 0..count {
         encoder.embed_within(&crops[..batch], budget)?;
@@ -213,18 +227,25 @@ fn write_photo(directory: &Path) -> Result<(), Error> {
     std::fs::write(&path, encode_jpeg(&photo, 90)?).map_err(|source| Error::Io { path, source })
 }
 
-/// Multiply-adds per second of a large f32 product, the best of a few.
-fn matmul() -> Result<f64, Error> {
+/// Multiply-adds per second of a large product, the best of a few: of floats on the CPU, of bf16 on a CUDA device.
+fn matmul(on_cuda: bool) -> Result<f64, Error> {
+    let (device, dtype, side) = if on_cuda {
+        (Device::new_cuda(0)?, DType::BF16, LARGE_MATRIX)
+    } else {
+        (Device::Cpu, DType::F32, MATRIX)
+    };
     let matrix = |pace: f64| {
-        let values: Vec<f32> = (0..MATRIX * MATRIX).map(|n| (pace * n as f64).sin() as f32).collect();
-        Tensor::from_vec(values, (MATRIX, MATRIX), &Device::Cpu)
+        let values: Vec<f32> = (0..side * side).map(|n| (pace * n as f64).sin() as f32).collect();
+        Tensor::from_vec(values, (side, side), &device)?.to_dtype(dtype)
     };
     let (left, right) = (matrix(0.37)?, matrix(0.53)?);
     let mut best = f64::INFINITY;
     for _ in 0..5 {
+        device.synchronize()?;
         let started = Instant::now();
         std::hint::black_box(left.matmul(&right)?);
+        device.synchronize()?;
         best = best.min(started.elapsed().as_secs_f64());
     }
-    Ok(MATRIX.pow(3) as f64 / best)
+    Ok(side.pow(3) as f64 / best)
 }

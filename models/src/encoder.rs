@@ -1,15 +1,20 @@
 //! A loaded encoder: crops in, unit vectors out.
 
+mod arithmetic;
 mod budget;
 mod calibration;
+mod execution;
 mod files;
 mod patches;
 #[cfg(test)]
 mod tests;
 
+pub use arithmetic::DtypeChoice;
+use arithmetic::{Arithmetic, Chosen};
 use budget::Curves;
 pub use budget::{Budget, Embedding, Keep};
 pub use calibration::Agreement;
+use execution::Execution;
 pub use files::ModelFiles;
 use patches::Patches;
 pub use patches::Selection;
@@ -17,8 +22,7 @@ pub use patches::Selection;
 use crate::Error;
 use crate::checkpoint::{Feature, ModelConfig, load_safetensors};
 use crate::image::{Preprocessor, RgbImage};
-use crate::vit::cpu::{CpuVit, Kept, Precision};
-use crate::vit::kernels::Outputs;
+use crate::vit::cpu::{CpuVit, Kept};
 use crate::vit::reference::{ForwardOptions, Keep as KeptTokens, check_keep};
 use crate::vit::{Kernels, Vit, VitConfig};
 use candle_core::{Device, Tensor};
@@ -45,33 +49,6 @@ impl DeviceChoice {
     }
 }
 
-/// Type of the arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DtypeChoice {
-    /// Int8 where this CPU multiplies bytes faster than floats and the vectors stay what they are (see [`Agreement`]); if
-    /// they do not, int8 with the most sensitive maps in f32; if that is no better, f32.
-    Auto,
-    /// Floats.
-    F32,
-    /// Bytes, whatever the vectors turn into; on the CPU.
-    Int8,
-}
-
-impl std::str::FromStr for DtypeChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::F32),
-            "int8" => Ok(Self::Int8),
-            other => {
-                Err(Error::Input(format!("`{other}` is no type of arithmetic here; take auto, f32 or int8")))
-            }
-        }
-    }
-}
-
 /// What callers need to know of a loaded encoder.
 #[derive(Clone, Debug)]
 pub struct EncoderInfo {
@@ -89,9 +66,10 @@ pub struct EncoderInfo {
     pub parameters: usize,
     /// `cpu` or `cuda:0`.
     pub device: String,
-    /// Type of the arithmetic: `f32`, `int8`, or `int8+f32` where sensitive maps stay in floats.
+    /// Type of the arithmetic: `f32`; `int8` on CPUs, or `int8+f32` where sensitive maps stay in floats; `bf16`, `f16` or
+    /// `tf32` on CUDA devices.
     pub dtype: String,
-    /// How far int8's vectors agree with f32's, where they were compared.
+    /// How far its vectors (or those that were not good enough) agree with f32's, where they were compared.
     pub agreement: Option<Agreement>,
 }
 
@@ -106,14 +84,6 @@ pub struct Encoder {
     curves: Curves,
 }
 
-/// What runs the network.
-enum Execution {
-    /// Packed weights and buffers of its own, on the CPU.
-    Packed(Box<CpuVit>),
-    /// Tensors, on any device: what the other does not know, and CUDA.
-    Tensors(Vit, Device),
-}
-
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Encoder").field("info", &self.info).finish_non_exhaustive()
@@ -124,40 +94,30 @@ impl Encoder {
     /// Loads weights, checks every tensor's shape, moves them to the device, and embeds one picture to see that the
     /// numbers are sound. Computes in f32.
     pub fn load(files: &ModelFiles<'_>, device: DeviceChoice) -> Result<Self, Error> {
-        Self::open(files, device, Precision::F32)
+        Self::open(files, device, Arithmetic::F32)
     }
 
     /// The same with a choice of arithmetic.
     pub fn load_as(files: &ModelFiles<'_>, device: DeviceChoice, dtype: DtypeChoice) -> Result<Self, Error> {
         let exact = Self::load(files, device)?;
-        let can_quantise = matches!(exact.execution, Execution::Packed(_));
-        let quantised = |precision| {
-            let quantised = Self::open(files, device, precision)?;
-            let agreement = calibration::agreement(&exact, &quantised)?;
-            let info = EncoderInfo { agreement: Some(agreement), ..quantised.info.clone() };
-            Ok::<_, Error>((Self { info, ..quantised }, agreement))
+        let (candidates, fallback) = match dtype.of(exact.execution.runs())? {
+            Chosen::F32 => return Ok(exact),
+            Chosen::FirstThatAgrees(candidates) => (candidates.to_vec(), true),
+            Chosen::This(arithmetic) => (vec![arithmetic], false),
         };
-        match dtype {
-            DtypeChoice::Auto if can_quantise && CpuVit::bytes_are_fast() => {
-                let mut last = None;
-                for precision in [Precision::Int8, Precision::Mixed] {
-                    let (quantised, agreement) = quantised(precision)?;
-                    if agreement.is_good_enough() {
-                        return Ok(quantised);
-                    }
-                    last = Some(agreement);
-                }
-                Ok(Self { info: EncoderInfo { agreement: last, ..exact.info.clone() }, ..exact })
+        let mut last = None;
+        for arithmetic in candidates {
+            let faster = Self::open(files, device, arithmetic)?;
+            let agreement = Some(calibration::agreement(&exact, &faster)?);
+            if !fallback || agreement.is_some_and(|agreement| agreement.is_good_enough()) {
+                return Ok(Self { info: EncoderInfo { agreement, ..faster.info.clone() }, ..faster });
             }
-            DtypeChoice::Auto | DtypeChoice::F32 => Ok(exact),
-            DtypeChoice::Int8 if can_quantise => Ok(quantised(Precision::Int8)?.0),
-            DtypeChoice::Int8 => Err(Error::Input(
-                "int8 is for models without relative position biases on the CPU; use f32".into(),
-            )),
+            last = agreement;
         }
+        Ok(Self { info: EncoderInfo { agreement: last, ..exact.info.clone() }, ..exact })
     }
 
-    fn open(files: &ModelFiles<'_>, device: DeviceChoice, precision: Precision) -> Result<Self, Error> {
+    fn open(files: &ModelFiles<'_>, device: DeviceChoice, arithmetic: Arithmetic) -> Result<Self, Error> {
         let config = ModelConfig::from_json(&files.config)?;
         let preprocessor = Preprocessor::from_json(&files.preprocessor)?;
         let device = device.open();
@@ -185,24 +145,10 @@ impl Encoder {
                 .map(|(_, shape)| shape.iter().product::<usize>())
                 .sum(),
             device: if device.is_cuda() { "cuda:0" } else { "cpu" }.to_owned(),
-            dtype: match precision {
-                Precision::F32 => "f32".to_owned(),
-                Precision::Int8 => "int8".to_owned(),
-                Precision::Mixed => "int8+f32".to_owned(),
-            },
+            dtype: arithmetic.name().to_owned(),
             agreement: None,
         };
-        let outputs = match config.feature {
-            Feature::MeanPatches => Outputs::All,
-            Feature::ClsBeforeNorm | Feature::ClsAfterNorm => Outputs::First,
-        };
-        let packed = if device.is_cpu() {
-            CpuVit::new(&vit, grid, preprocessor.mean, preprocessor.std, outputs, precision)?
-        } else {
-            None
-        };
-        let execution =
-            packed.map_or(Execution::Tensors(vit, device), |packed| Execution::Packed(Box::new(packed)));
+        let execution = Execution::new(vit, device, &preprocessor, config.feature, arithmetic)?;
         let patches = Patches::new(grid, config.vit.patch_size);
         let (feature, config) = (config.feature, config.vit);
         let curves = Curves::default();
@@ -267,6 +213,8 @@ impl Encoder {
         }
         let features = match &self.execution {
             Execution::Packed(vit) => self.features(vit, crops, kept),
+            #[cfg(feature = "cuda")]
+            Execution::Cuda(vit) => vit.run(crops, kept)?,
             Execution::Tensors(vit, device) => self.features_of_tensors(vit, device, crops, kept)?,
         };
         let centre = self.feature == Feature::ClsBeforeNorm;

@@ -32,8 +32,8 @@ pub struct Config {
     #[arg(long, env = "DOZEN_MODEL", value_name = "DIR")]
     pub model: Option<PathBuf>,
 
-    /// Type of the arithmetic: f32; int8, faster where the CPU multiplies bytes; auto takes int8 where it is faster and the
-    /// vectors of calibration photos stay what they are (mean cosine 0.998, least 0.99)
+    /// Type of the arithmetic: f32; int8 on CPUs that multiply bytes; bf16, f16 or tf32 on CUDA devices; auto takes the
+    /// faster type if the vectors of calibration photos stay what they are (mean cosine 0.998, least 0.99)
     #[arg(long, env = "DOZEN_DTYPE", default_value = "auto", value_name = "TYPE")]
     pub dtype: DtypeChoice,
 

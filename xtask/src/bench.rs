@@ -6,6 +6,13 @@ use crate::python::{Purpose, environment};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 
+/// There where the driver has found a device.
+const GPU: &str = "/dev/nvidia0";
+
+fn has_gpu() -> bool {
+    Path::new(GPU).exists()
+}
+
 /// Runs `dozen-bench` optimised, with the programs it compares ready.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let mut command = cargo();
@@ -26,10 +33,22 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
             command.env("DOZEN_BENCH_SERVER", release.join("dozen"));
         }
+        Some("gpu") => {
+            if !has_gpu() {
+                println!(
+                    "there is no NVIDIA GPU here ({GPU}): nothing was measured, and docs/performance.md is as it was"
+                );
+                return Ok(());
+            }
+            let release = build_with_cuda("dozen-models", &["--example", "bench_encoder"])?;
+            command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Engines)?);
+        }
         Some("train") => {
-            let has_gpu = Path::new("/dev/nvidia0").exists();
+            let has_gpu = has_gpu();
             let example = ["--example", "bench_steps"];
-            let release = if has_gpu { build_with_cuda(&example)? } else { build(&example)? };
+            let release =
+                if has_gpu { build_with_cuda("dozen-trainer", &example)? } else { build(&example)? };
             command.env("DOZEN_BENCH_STEPS", release.join("examples/bench_steps"));
             command.env("DOZEN_BENCH_CUDA", has_gpu.to_string());
             command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Tests)?);
@@ -52,7 +71,7 @@ fn build(programs: &[&str]) -> Result<PathBuf> {
     Ok(root().join("target/release"))
 }
 
-fn build_with_cuda(programs: &[&str]) -> Result<PathBuf> {
-    let build = ["build", "--quiet", "--release", "--package", "dozen-trainer", "--features", "cuda"];
+fn build_with_cuda(package: &str, programs: &[&str]) -> Result<PathBuf> {
+    let build = ["build", "--quiet", "--release", "--package", package, "--features", "cuda"];
     Ok(cuda::cargo_with_toolkit(&[&build[..], programs].concat())?.join("release"))
 }

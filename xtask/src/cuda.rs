@@ -20,7 +20,13 @@ pub(crate) enum Build {
 /// Compiles server and trainer with CUDA.
 pub(crate) fn build(build: Build) -> Result<()> {
     let (mut arguments, nccl) = match build {
-        Build::Check => (vec!["check"], true),
+        Build::Check => {
+            // Tests that run where there is a GPU, and our side of a benchmark.
+            let of_models =
+                ["check", "--package", "dozen-models", "--tests", "--examples", "--features", "cuda"];
+            cargo_with_toolkit(&of_models)?;
+            (vec!["check"], true)
+        }
         Build::Release { nccl } => (vec!["build", "--release"], nccl),
     };
     arguments.extend(["--package", "dozen", "--package", "dozen-trainer", "--features"]);

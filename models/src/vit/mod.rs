@@ -5,6 +5,8 @@
 
 mod config;
 pub mod cpu;
+#[cfg(any(feature = "cuda", test))]
+pub mod cuda;
 pub mod interpolate;
 pub mod kernels;
 pub mod reference;

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "cuda_fp16.h"
+
 #include <algorithm>
 #include <functional>
 #include <map>
@@ -168,6 +170,8 @@ template <typename P> inline void multiply(float (&d)[4], const P (&a)[4], const
   auto float_of = [](auto value) {
     if constexpr (sizeof(value) == 4)
       return (float)value;
+    else if constexpr (std::is_same_v<decltype(value), __half>)
+      return __half2float(value);
     else
       return __bfloat162float(value);
   };

@@ -12,7 +12,7 @@ mod block;
 mod dense;
 mod patches;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod workspace;
 
 use super::Vit;

@@ -6,7 +6,13 @@ use crate::vit::{Family, Kernels, Positions, VitConfig};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 
-fn config(depth: usize, width: usize, heads: usize, patch: usize, grid: usize) -> VitConfig {
+pub(in crate::vit) fn config(
+    depth: usize,
+    width: usize,
+    heads: usize,
+    patch: usize,
+    grid: usize,
+) -> VitConfig {
     VitConfig {
         family: Family::Msn,
         positions: Positions::default(),
@@ -25,7 +31,7 @@ fn waves(count: usize, pace: f64, scale: f64) -> Vec<f32> {
     (0..count).map(|n| (scale * (pace * n as f64 + 0.3).sin()) as f32).collect()
 }
 
-fn network(config: &VitConfig) -> Vit {
+pub(in crate::vit) fn network(config: &VitConfig) -> Vit {
     Vit::with_kernels(config, &parameters(config), Kernels::Reference).unwrap()
 }
 
@@ -44,7 +50,7 @@ fn parameters(config: &VitConfig) -> HashMap<String, Tensor> {
     Vit::parameter_shapes(config).into_iter().enumerate().map(tensor).collect()
 }
 
-fn crops(count: usize, side: usize) -> Vec<RgbImage> {
+pub(in crate::vit) fn crops(count: usize, side: usize) -> Vec<RgbImage> {
     let crop = |number: usize| RgbImage {
         width: side as u32,
         height: side as u32,
@@ -53,11 +59,11 @@ fn crops(count: usize, side: usize) -> Vec<RgbImage> {
     (0..count).map(crop).collect()
 }
 
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+pub(in crate::vit) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+pub(in crate::vit) const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// What the reference makes of the same crops.
-fn expected(vit: &Vit, crops: &[RgbImage], keep: Option<Keep<'_>>) -> Vec<f32> {
+pub(in crate::vit) fn expected(vit: &Vit, crops: &[RgbImage], keep: Option<Keep<'_>>) -> Vec<f32> {
     let side = crops[0].width as usize;
     let mut planes = Vec::new();
     for crop in crops {
@@ -83,7 +89,7 @@ fn assert_close(name: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-fn cls_rows(all: &[f32], images: usize, width: usize) -> Vec<f32> {
+pub(in crate::vit) fn cls_rows(all: &[f32], images: usize, width: usize) -> Vec<f32> {
     all.chunks_exact(all.len() / images).flat_map(|image| image[..width].to_vec()).collect()
 }
 

@@ -14,7 +14,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Layout, Result, Shape, Storage
 use half::bf16;
 
 /// PTX of source/kernels.cu for compute capability 9.0; the driver compiles it for newer devices too.
-const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+pub(in crate::vit) const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 const MODULE: &str = "dozen_kernels";
 
 /// Arrays must begin at multiples of this, for 16-byte loads. Fresh allocations do.
@@ -33,6 +33,7 @@ pub(super) fn dtype(element: Element) -> DType {
     match element {
         Element::F32 => DType::F32,
         Element::Bf16 => DType::BF16,
+        Element::F16 => DType::F16,
     }
 }
 

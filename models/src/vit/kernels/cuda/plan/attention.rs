@@ -11,17 +11,17 @@ const MOST: usize = 65_535;
 
 /// Packed `[batch, tokens, 3·width]`.
 #[derive(Clone, Copy, Debug)]
-pub(in super::super) struct Attention {
-    pub(in super::super) element: Element,
-    pub(in super::super) batch: usize,
-    pub(in super::super) tokens: usize,
-    pub(in super::super) width: usize,
-    pub(in super::super) heads: usize,
+pub(in crate::vit) struct Attention {
+    pub(in crate::vit) element: Element,
+    pub(in crate::vit) batch: usize,
+    pub(in crate::vit) tokens: usize,
+    pub(in crate::vit) width: usize,
+    pub(in crate::vit) heads: usize,
 }
 
 impl Attention {
     /// Whether there are kernels for these shapes.
-    pub(in super::super) fn is_supported(self) -> bool {
+    pub(in crate::vit) fn is_supported(self) -> bool {
         let Self { batch, tokens, width, heads, .. } = self;
         let head_fits = heads > 0 && width % heads == 0 && [32, 64].contains(&(width / heads));
         head_fits && tokens > 0 && (1..=MOST).contains(&batch) && heads <= MOST
@@ -32,9 +32,18 @@ impl Attention {
         self.batch * self.heads * self.tokens
     }
 
-    /// `out` and the rows' logarithms of sums from `[qkv, out, logsums]`.
-    pub(in super::super) fn forward(self, arrays: [u64; 3]) -> Launch {
+    /// `out` and the rows' logarithms of sums from `[qkv, out, logsums]`; `logsums` is 0 where no backward pass follows.
+    pub(in crate::vit) fn forward(self, arrays: [u64; 3]) -> Launch {
         self.launch("attention_forward", OWN).addresses(arrays).ints([self.tokens, self.width])
+    }
+
+    /// The same of one query a head, the first token's: from `queries` `[batch, width]`, the packed keys and values
+    /// `[batch, tokens, 2·width]`, to `out` `[batch, width]`.
+    pub(in crate::vit) fn first(self, arrays: [u64; 3]) -> Launch {
+        let kernel = format!("attention_first_{}_{}", self.element.name(), self.width / self.heads);
+        Launch::new(kernel, [self.heads, self.batch, 1], THREADS)
+            .addresses(arrays)
+            .ints([self.tokens, self.width])
     }
 
     /// From the output, its gradient and what the forward pass kept to the gradient of qkv, which is written whole.

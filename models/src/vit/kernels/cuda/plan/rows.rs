@@ -23,10 +23,10 @@ fn pack(width: usize) -> usize {
 /// A packed matrix of activations `[rows, width]`.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_field_names, reason = "rows are what it has")]
-pub(in super::super) struct Rows {
-    pub(in super::super) element: Element,
-    pub(in super::super) rows: usize,
-    pub(in super::super) width: usize,
+pub(in crate::vit) struct Rows {
+    pub(in crate::vit) element: Element,
+    pub(in crate::vit) rows: usize,
+    pub(in crate::vit) width: usize,
 }
 
 /// Activations whose shape does not matter.
@@ -51,7 +51,7 @@ impl Rows {
     }
 
     /// `y` from `[x, weight, bias, y]`.
-    pub(in super::super) fn layer_norm(self, arrays: [u64; 4], eps: f32) -> Launch {
+    pub(in crate::vit) fn layer_norm(self, arrays: [u64; 4], eps: f32) -> Launch {
         let kernel = self.kernel("layer_norm_forward");
         self.over_rows(kernel).addresses(arrays).ints([self.rows, self.width]).floats([eps])
     }

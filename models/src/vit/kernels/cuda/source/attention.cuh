@@ -145,7 +145,7 @@ __device__ inline float row_sum(float value) {
   return value + __shfl_xor_sync(0xffffffffu, value, 2);
 }
 
-// Grid: (⌈T/64⌉, heads, B). `logsums` [B, heads, T].
+// Grid: (⌈T/64⌉, heads, B). `logsums` [B, heads, T], or null where no backward pass follows.
 template <typename T, int H>
 __device__ inline void attention_forward(const T* qkv, T* out, float* logsums, int tokens, int width) {
   alignas(16) __shared__ T keys[TILE * ROW<H>];
@@ -200,7 +200,7 @@ __device__ inline void attention_forward(const T* qkv, T* out, float* logsums, i
     total[half] = row_sum(total[half]);
     factors[half] = 1.f / total[half];
     const int row = own + g + half * 8;
-    if (t == 0 && row < tokens) logsums[head.row + row] = largest[half] + log2f(total[half]);
+    if (logsums != nullptr && t == 0 && row < tokens) logsums[head.row + row] = largest[half] + log2f(total[half]);
   }
   sums.store(out + head.output, width, own, tokens, factors);
 }
@@ -305,12 +305,14 @@ __device__ inline void attention_backward_queries(const T* qkv, const T* gradien
   of_queries.store(qkv_gradient + (head.q - qkv), head.packed, own, tokens, {scale, scale});
 }
 
-#define ATTENTION(T, type, H)                                                                                          \
+#define ATTENTION_FORWARD(T, type, H)                                                                                  \
   extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS) attention_forward_##type##_##H(                      \
       const T* qkv, T* out, float* logsums, int tokens, int width) {                                                   \
     attention_forward<T, H>(qkv, out, logsums, tokens, width);                                                         \
   }                                                                                                                    \
-  EXPORTED(attention_forward_##type##_##H)                                                                             \
+  EXPORTED(attention_forward_##type##_##H)
+#define ATTENTION(T, type, H)                                                                                          \
+  ATTENTION_FORWARD(T, type, H)                                                                                        \
   extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS) attention_delta_##type##_##H(                        \
       const T* out, const T* gradient, float* deltas, int tokens, int width) {                                         \
     attention_delta<T, H>(out, gradient, deltas, tokens, width);                                                       \
@@ -332,3 +334,5 @@ ATTENTION(float, f32, 32)
 ATTENTION(float, f32, 64)
 ATTENTION(bf16, bf16, 32)
 ATTENTION(bf16, bf16, 64)
+ATTENTION_FORWARD(f16, f16, 32)
+ATTENTION_FORWARD(f16, f16, 64)

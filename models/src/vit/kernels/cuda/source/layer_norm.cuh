@@ -112,12 +112,14 @@ __device__ inline void layer_norm_backward(const T* x, const float* weight, cons
   }
 }
 
-#define LAYER_NORM(T, suffix, N)                                                                                          \
+#define LAYER_NORM_FORWARD(T, suffix, N)                                                                                  \
   extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_forward_##suffix(                                      \
       const T* x, const float* weight, const float* bias, T* y, int rows, int width, float eps) {                         \
     layer_norm_forward<T, N>(x, weight, bias, y, rows, width, eps);                                                       \
   }                                                                                                                       \
-  EXPORTED(layer_norm_forward_##suffix)                                                                                   \
+  EXPORTED(layer_norm_forward_##suffix)
+#define LAYER_NORM(T, suffix, N)                                                                                          \
+  LAYER_NORM_FORWARD(T, suffix, N)                                                                                        \
   extern "C" __global__ void __launch_bounds__(THREADS) layer_norm_backward_##suffix(                                     \
       const T* x, const float* weight, const T* dy, T* dx, float* partial, int rows, int width, int stripe, float eps) {  \
     layer_norm_backward<T, N>(x, weight, dy, dx, partial, rows, width, stripe, eps);                                      \
@@ -127,3 +129,4 @@ LAYER_NORM(float, f32_1, 1)
 LAYER_NORM(float, f32_4, 4)
 LAYER_NORM(bf16, bf16_1, 1)
 LAYER_NORM(bf16, bf16_4, 4)
+LAYER_NORM_FORWARD(f16, f16_4, 4)

@@ -54,10 +54,19 @@ __device__ inline void multiply(float (&d)[4], const Pair<float> (&a)[4], const 
                                      make_float4(b[0].low, b[0].high, b[1].low, b[1].high));
   d[0] = out.x, d[1] = out.y, d[2] = out.z, d[3] = out.w;
 }
-__device__ inline uint32_t bits(const Pair<bf16>& pair) { return *reinterpret_cast<const uint32_t*>(&pair); }
+template <typename T> __device__ inline uint32_t bits(const Pair<T>& pair) {
+  static_assert(sizeof(pair) == 4);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
 __device__ inline void multiply(float (&d)[4], const Pair<bf16> (&a)[4], const Pair<bf16> (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(bits(a[0])), "r"(bits(a[1])), "r"(bits(a[2])), "r"(bits(a[3])), "r"(bits(b[0])), "r"(bits(b[1])));
+}
+__device__ inline void multiply(float (&d)[4], const Pair<f16> (&a)[4], const Pair<f16> (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(bits(a[0])), "r"(bits(a[1])), "r"(bits(a[2])), "r"(bits(a[3])), "r"(bits(b[0])), "r"(bits(b[1])));
 }
@@ -94,3 +103,7 @@ extern "C" __global__ void product_of_one_warp_bf16(const float* a, const float*
   product_of_one_warp<bf16>(a, b, d, shuffles);
 }
 EXPORTED(product_of_one_warp_bf16)
+extern "C" __global__ void product_of_one_warp_f16(const float* a, const float* b, float* d, int shuffles) {
+  product_of_one_warp<f16>(a, b, d, shuffles);
+}
+EXPORTED(product_of_one_warp_f16)

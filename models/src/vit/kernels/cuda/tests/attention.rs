@@ -53,7 +53,7 @@ fn shapes_without_kernels_are_named() {
 /// The emulated tensor cores and the shuffles that stand in for them against a plain product.
 #[test]
 fn products_of_one_warp() {
-    for element in ELEMENTS {
+    for element in [Element::F32, Element::Bf16, Element::F16] {
         let (a, b) = (element.rounded(values(1, 256)), element.rounded(values(2, 128)));
         let found = Emulator::run(|emulator| {
             let [a, b] = [&a, &b].map(|values| emulator.upload_floats(values));
@@ -62,6 +62,7 @@ fn products_of_one_warp() {
                 let kernel = match element {
                     Element::F32 => "product_of_one_warp_f32",
                     Element::Bf16 => "product_of_one_warp_bf16",
+                    Element::F16 => "product_of_one_warp_f16",
                 };
                 let arguments = [a, b, d].map(Argument::Address).into_iter().chain([Argument::Int(shuffles)]);
                 let arguments = arguments.collect();

@@ -1,7 +1,6 @@
 //! The client of models/tests/cuda_emulator: compiles it once with the system's C++ compiler, and runs plans on it.
 
 use crate::vit::kernels::cuda::plan::{Argument, Launch};
-use half::bf16;
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 const SOURCES: [&str; 2] = ["tests/cuda_emulator", "src/vit/kernels/cuda/source"];
 
 /// A process with the arrays of one test.
-pub(super) struct Emulator {
+pub(in crate::vit) struct Emulator {
     process: Child,
     pipes: RefCell<(ChildStdin, ChildStdout)>,
     /// Order in which threads and blocks take turns.
@@ -23,7 +22,7 @@ pub(super) struct Emulator {
 impl Emulator {
     /// Runs `test` with the threads of each block taking turns in both orders; prints SKIPPED without a C++ compiler. The
     /// outcomes must be the same bits: a difference is a race.
-    pub(super) fn run(test: impl Fn(&Self) -> Vec<Vec<f32>>) -> Option<Vec<Vec<f32>>> {
+    pub(in crate::vit) fn run(test: impl Fn(&Self) -> Vec<Vec<f32>>) -> Option<Vec<Vec<f32>>> {
         static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
         let Some(program) = PROGRAM.get_or_init(compile) else {
             println!("SKIPPED: there is no C++ compiler (c++) to run the CUDA kernels on the CPU with");
@@ -53,20 +52,25 @@ impl Emulator {
     }
 
     /// Address of a new array of so many bytes, filled with NaN.
-    pub(super) fn allocate(&self, bytes: usize) -> u64 {
+    pub(in crate::vit) fn allocate(&self, bytes: usize) -> u64 {
         let mut address = [0; 8];
         self.request(&[&0_u32.to_le_bytes(), &(bytes as u64).to_le_bytes()], &mut address);
         u64::from_le_bytes(address)
     }
 
-    pub(super) fn upload(&self, bytes: &[u8]) -> u64 {
+    pub(in crate::vit) fn upload(&self, bytes: &[u8]) -> u64 {
         let address = self.allocate(bytes.len());
-        let head = [&1_u32.to_le_bytes()[..], &address.to_le_bytes(), &(bytes.len() as u64).to_le_bytes()];
-        self.request(&[&head.concat(), bytes], &mut []);
+        self.write(address, bytes);
         address
     }
 
-    pub(super) fn download(&self, address: u64, length: usize) -> Vec<u8> {
+    /// Replaces a part of an array.
+    pub(in crate::vit) fn write(&self, address: u64, bytes: &[u8]) {
+        let head = [&1_u32.to_le_bytes()[..], &address.to_le_bytes(), &(bytes.len() as u64).to_le_bytes()];
+        self.request(&[&head.concat(), bytes], &mut []);
+    }
+
+    pub(in crate::vit) fn download(&self, address: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         let head = [&2_u32.to_le_bytes()[..], &address.to_le_bytes(), &(length as u64).to_le_bytes()];
         self.request(&[&head.concat()], &mut bytes);
@@ -74,39 +78,24 @@ impl Emulator {
     }
 
     /// An f32 array filled with NaN.
-    pub(super) fn floats(&self, length: usize) -> u64 {
+    pub(in crate::vit) fn floats(&self, length: usize) -> u64 {
         self.allocate(4 * length)
     }
 
-    /// A bf16 array filled with NaN.
-    pub(super) fn halves(&self, length: usize) -> u64 {
-        self.allocate(2 * length)
-    }
-
-    pub(super) fn upload_floats(&self, values: &[f32]) -> u64 {
+    pub(in crate::vit) fn upload_floats(&self, values: &[f32]) -> u64 {
         self.upload(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())
     }
 
-    pub(super) fn upload_halves(&self, values: &[f32]) -> u64 {
-        let bytes = values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes());
-        self.upload(&bytes.collect::<Vec<_>>())
-    }
-
-    pub(super) fn upload_words(&self, words: &[u64]) -> u64 {
+    pub(in crate::vit) fn upload_words(&self, words: &[u64]) -> u64 {
         self.upload(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>())
     }
 
-    pub(super) fn download_floats(&self, address: u64, length: usize) -> Vec<f32> {
+    pub(in crate::vit) fn download_floats(&self, address: u64, length: usize) -> Vec<f32> {
         let bytes = self.download(address, 4 * length);
         bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
     }
 
-    pub(super) fn download_halves(&self, address: u64, length: usize) -> Vec<f32> {
-        let bytes = self.download(address, 2 * length);
-        bytes.chunks_exact(2).map(|two| bf16::from_le_bytes(two.try_into().unwrap()).to_f32()).collect()
-    }
-
-    pub(super) fn launch(&self, launches: &[Launch]) {
+    pub(in crate::vit) fn launch(&self, launches: &[Launch]) {
         for Launch { kernel, grid, threads, arguments } in launches {
             let (mut letters, mut words) = (String::new(), Vec::new());
             for argument in arguments {

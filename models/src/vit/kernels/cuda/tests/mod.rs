@@ -3,7 +3,8 @@
 
 mod assignment;
 mod attention;
-mod emulator;
+mod embedding;
+pub(in crate::vit) mod emulator;
 mod rows;
 mod update;
 mod views;
@@ -11,7 +12,7 @@ mod views;
 use super::plan::Element;
 use candle_core::{Device, Result, Tensor, Var};
 use emulator::Emulator;
-use half::bf16;
+use half::{bf16, f16};
 
 /// Values of about unit size from a counter, stirred by the finaliser of SplitMix64.
 fn values(seed: u64, count: usize) -> Vec<f32> {
@@ -62,39 +63,37 @@ fn assert_agree(name: &str, found: &[Vec<f32>], expected: &[Vec<f32>], tolerance
 /// Activations of either type on the emulator.
 impl Element {
     /// Of the largest element: f32 sums in another order; bf16 rounds each result, and the factors of second products.
-    fn tolerance(self) -> f32 {
+    pub(in crate::vit) fn tolerance(self) -> f32 {
         match self {
             Self::F32 => 2e-5,
             Self::Bf16 => 1.2e-2,
+            Self::F16 => 1.5e-3,
         }
     }
 
     /// What an array of this type can hold of `values`.
-    fn rounded(self, values: Vec<f32>) -> Vec<f32> {
+    pub(in crate::vit) fn rounded(self, values: Vec<f32>) -> Vec<f32> {
         match self {
             Self::F32 => values,
             Self::Bf16 => values.into_iter().map(|value| bf16::from_f32(value).to_f32()).collect(),
+            Self::F16 => values.into_iter().map(|value| f16::from_f32(value).to_f32()).collect(),
         }
     }
 
     fn upload(self, emulator: &Emulator, values: &[f32]) -> u64 {
-        match self {
-            Self::F32 => emulator.upload_floats(values),
-            Self::Bf16 => emulator.upload_halves(values),
-        }
+        emulator.upload(&self.bytes_of(values))
     }
 
     fn allocate(self, emulator: &Emulator, length: usize) -> u64 {
-        match self {
-            Self::F32 => emulator.floats(length),
-            Self::Bf16 => emulator.halves(length),
-        }
+        emulator.allocate(self.size() * length)
     }
 
-    fn download(self, emulator: &Emulator, address: u64, length: usize) -> Vec<f32> {
+    pub(in crate::vit) fn download(self, emulator: &Emulator, address: u64, length: usize) -> Vec<f32> {
+        let bytes = emulator.download(address, self.size() * length);
         match self {
-            Self::F32 => emulator.download_floats(address, length),
-            Self::Bf16 => emulator.download_halves(address, length),
+            Self::F32 => bytes.as_chunks().0.iter().map(|&four| f32::from_le_bytes(four)).collect(),
+            Self::Bf16 => bytes.as_chunks().0.iter().map(|&two| bf16::from_le_bytes(two).to_f32()).collect(),
+            Self::F16 => bytes.as_chunks().0.iter().map(|&two| f16::from_le_bytes(two).to_f32()).collect(),
         }
     }
 }
