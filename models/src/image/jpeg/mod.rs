@@ -1,0 +1,248 @@
+//! Parts of JPEG photos at a reduced scale.
+//!
+//! A photo much larger than the crop need not be decoded in full: its blocks of 8×8 pixels can be transformed to 4×4, 2×2
+//! or 1×1 straight away, and those outside the crop's window need only be passed over. What is left is to read the Huffman
+//! codes, and chroma planes of half the size come out at the size of the luma plane by a transform of twice the length.
+//!
+//! Only plain files are decoded here, and only while nothing is wrong with them: baseline, grey or YCbCr, one scan. All
+//! others are left to the decoder that decodes everything and decides what damage is tolerable.
+
+mod entropy;
+mod header;
+mod transform;
+
+use entropy::{Bits, Entropy, read_block, read_difference, skip_block};
+use header::{Component, Header};
+use std::ops::Range;
+use transform::Transform;
+
+use super::RgbImage;
+use super::resample::Cut;
+
+/// How much smaller an image is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reduction {
+    Half,
+    Quarter,
+    Eighth,
+}
+
+impl Reduction {
+    /// Pixels of the image, along each axis, that become one.
+    pub(super) fn factor(self) -> u32 {
+        match self {
+            Self::Half => 2,
+            Self::Quarter => 4,
+            Self::Eighth => 8,
+        }
+    }
+}
+
+/// A part of an image, reduced.
+pub(super) struct Part {
+    pub(super) image: RgbImage,
+    /// Where it begins, in reduced pixels.
+    pub(super) left: u32,
+    pub(super) top: u32,
+}
+
+/// Decodes at least the pixels of `wanted`, and not many more; `None` if the file is not plain and whole.
+///
+/// `size` is what another decoder found in the header and the limits allow: it has to agree.
+pub(super) fn decode_part(bytes: &[u8], size: (u32, u32), wanted: Cut, reduction: Reduction) -> Option<Part> {
+    let header = header::read(bytes)?;
+    if (header.width as u64, header.height as u64) != (u64::from(size.0), u64::from(size.1)) {
+        return None;
+    }
+    let layout = Layout::new(&header, wanted, reduction)?;
+    let entropy = Entropy::read(header.data)?;
+    let pixels = Scan::new(&header, &layout, &entropy)?.run()?;
+    let image = RgbImage { width: layout.width as u32, height: layout.height as u32, pixels };
+    Some(Part { image, left: layout.left as u32, top: layout.top as u32 })
+}
+
+/// What is decoded, in MCUs and in reduced pixels.
+struct Layout {
+    /// MCUs of a row of the image, and rows of them.
+    count: (usize, usize),
+    /// Those wanted.
+    columns: Range<usize>,
+    rows: Range<usize>,
+    /// Reduced pixels of a MCU.
+    mcu: (usize, usize),
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+impl Layout {
+    fn new(header: &Header<'_>, wanted: Cut, reduction: Reduction) -> Option<Self> {
+        let blocks = header.components.first()?.blocks;
+        let factor = reduction.factor() as usize;
+        let axis = |size: usize, start: u32, length: u32, blocks: usize| {
+            let mcu = 8 * blocks;
+            let count = size.div_ceil(mcu);
+            let first = start as usize / mcu;
+            let last = (start as usize + length as usize).min(size).div_ceil(mcu);
+            let reduced = mcu / factor;
+            let origin = first * reduced;
+            let end = (last * reduced).min(size.div_ceil(factor));
+            (first < last).then(|| (count, first..last, reduced, origin, end - origin))
+        };
+        let horizontal = axis(header.width, wanted.left, wanted.width, blocks.0)?;
+        let vertical = axis(header.height, wanted.top, wanted.height, blocks.1)?;
+        Some(Self {
+            count: (horizontal.0, vertical.0),
+            columns: horizontal.1,
+            rows: vertical.1,
+            mcu: (horizontal.2, vertical.2),
+            left: horizontal.3,
+            top: vertical.3,
+            width: horizontal.4,
+            height: vertical.4,
+        })
+    }
+}
+
+/// A component on its way to samples.
+struct Plane<'a> {
+    component: &'a Component,
+    transform: Transform,
+    /// The last block's mean value, before quantisation is undone.
+    mean: i32,
+    /// Samples of one row of MCUs.
+    samples: Vec<f32>,
+    /// What samples are relative to.
+    level: f32,
+}
+
+struct Scan<'a> {
+    layout: &'a Layout,
+    entropy: &'a Entropy,
+    /// MCUs; beyond any image where there are no restart markers.
+    interval: usize,
+    planes: Vec<Plane<'a>>,
+    stride: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn new(header: &'a Header<'_>, layout: &'a Layout, entropy: &'a Entropy) -> Option<Self> {
+        let mcus = layout.count.0 * layout.count.1;
+        let interval = if header.restart_interval == 0 { mcus } else { header.restart_interval };
+        if entropy.intervals() != mcus.div_ceil(interval) {
+            return None;
+        }
+        let stride = layout.columns.len() * layout.mcu.0;
+        let planes = header.components.iter().enumerate().map(|(number, component)| {
+            let size = (layout.mcu.0 / component.blocks.0, layout.mcu.1 / component.blocks.1);
+            Some(Plane {
+                component,
+                transform: Transform::new(size, &component.quantisation)?,
+                mean: 0,
+                samples: vec![0.0; stride * layout.mcu.1],
+                level: if number == 0 { 128.0 } else { 0.0 },
+            })
+        });
+        Some(Self { layout, entropy, interval, planes: planes.collect::<Option<_>>()?, stride })
+    }
+
+    fn run(mut self) -> Option<Vec<u8>> {
+        let layout = self.layout;
+        let mut pixels = Vec::with_capacity(layout.width * layout.height * 3);
+        let mut bits = self.entropy.interval(0)?;
+        let (mut left_in_interval, mut interval) = (self.interval, 0);
+        // What comes below the window is not even read.
+        for row in 0..layout.rows.end {
+            let is_wanted = row >= layout.rows.start;
+            for column in 0..layout.count.0 {
+                if left_in_interval == 0 {
+                    if bits.is_exhausted() {
+                        return None;
+                    }
+                    interval += 1;
+                    bits = self.entropy.interval(interval)?;
+                    left_in_interval = self.interval;
+                    for plane in &mut self.planes {
+                        plane.mean = 0;
+                    }
+                }
+                left_in_interval -= 1;
+                if is_wanted && layout.columns.contains(&column) {
+                    let left = (column - layout.columns.start) * layout.mcu.0;
+                    for plane in &mut self.planes {
+                        plane.read_mcu(&mut bits, left, self.stride)?;
+                    }
+                } else {
+                    for plane in &mut self.planes {
+                        plane.skip_mcu(&mut bits)?;
+                    }
+                }
+            }
+            if bits.is_exhausted() {
+                return None;
+            }
+            if is_wanted {
+                self.write_rows((layout.height - pixels.len() / 3 / layout.width).min(layout.mcu.1), &mut pixels);
+            }
+        }
+        Some(pixels)
+    }
+
+    /// Appends the first rows of a row of MCUs, as RGB.
+    fn write_rows(&self, rows: usize, pixels: &mut Vec<u8>) {
+        let width = self.layout.width;
+        for start in (0..rows).map(|row| row * self.stride) {
+            let line = |plane: usize| &self.planes[plane].samples[start..start + width];
+            if self.planes.len() == 1 {
+                pixels.extend(line(0).iter().flat_map(|&luma| [level(luma); 3]));
+            } else {
+                for ((&luma, &blue), &red) in line(0).iter().zip(line(1)).zip(line(2)) {
+                    pixels.extend_from_slice(&rgb(luma, blue, red));
+                }
+            }
+        }
+    }
+}
+
+impl Plane<'_> {
+    fn read_mcu(&mut self, bits: &mut Bits<'_>, left: usize, stride: usize) -> Option<()> {
+        let (width, height) = self.transform.size;
+        for row in 0..self.component.blocks.1 {
+            for column in 0..self.component.blocks.0 {
+                let mut block = [0.0; 64];
+                block[0] = self.level;
+                self.mean = self.mean.wrapping_add(read_difference(bits, &self.component.dc)?);
+                self.transform.add(&mut block, 0, self.mean);
+                if (width, height) == (1, 1) {
+                    skip_block(bits, &self.component.ac)?;
+                } else {
+                    read_block(bits, &self.component.ac, |position, value| {
+                        self.transform.add(&mut block, position, value);
+                    })?;
+                }
+                let start = row * height * stride + left + column * width;
+                self.transform.inverse(&block, &mut self.samples[start..], stride);
+            }
+        }
+        Some(())
+    }
+
+    fn skip_mcu(&mut self, bits: &mut Bits<'_>) -> Option<()> {
+        for _ in 0..self.component.blocks.0 * self.component.blocks.1 {
+            self.mean = self.mean.wrapping_add(read_difference(bits, &self.component.dc)?);
+            skip_block(bits, &self.component.ac)?;
+        }
+        Some(())
+    }
+}
+
+/// JFIF's conversion (ITU-T T.871, section 7).
+fn rgb(luma: f32, blue: f32, red: f32) -> [u8; 3] {
+    [level(luma + 1.402 * red), level(luma - 0.344_136 * blue - 0.714_136 * red), level(luma + 1.772 * blue)]
+}
+
+/// Rounds to a level of 255.
+fn level(sample: f32) -> u8 {
+    (sample + 0.5) as u8
+}
