@@ -5,6 +5,8 @@
 
 /// Bits of the look-up: enough for nearly all codes and most values, and small enough for the first-level cache.
 const LOOK_UP: u32 = 10;
+/// Bits of the look-up that passes over several coefficients at once.
+const SKIP_LOOK_UP: u32 = 11;
 /// A step past every coefficient: the end of the block.
 const END_OF_BLOCK: u32 = 64;
 /// The step of what is no code.
@@ -68,24 +70,15 @@ impl Bits<'_> {
         8 * self.position > 8 * self.bytes.len() + self.count as usize
     }
 
-    /// Makes sure of 32 bits, more than one coefficient takes.
+    /// Fills the register up to 56 bits or more; a coefficient takes 31 at most. Not only where it is needed: which that is
+    /// cannot be predicted, and a wrong prediction costs more than this.
     #[inline(always)]
     fn fill(&mut self) {
-        if self.count < 32 {
-            let next = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk);
-            let next = next.copied().unwrap_or_else(|| self.last_bytes());
-            self.register |= u64::from_be_bytes(next) >> self.count;
-            self.position += (63 - self.count as usize) / 8;
-            self.count |= 56;
-        }
-    }
-
-    #[cold]
-    fn last_bytes(&self) -> [u8; 8] {
-        let mut next = [0; 8];
-        let left = self.bytes.get(self.position..).unwrap_or_default();
-        next[..left.len()].copy_from_slice(left);
-        next
+        let next = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk);
+        let next = next.copied().unwrap_or_else(|| last_bytes(self.bytes, self.position));
+        self.register |= u64::from_be_bytes(next) >> self.count;
+        self.position += (63 - self.count as usize) / 8;
+        self.count |= 56;
     }
 
     #[inline(always)]
@@ -93,6 +86,15 @@ impl Bits<'_> {
         self.register <<= count;
         self.count -= count;
     }
+}
+
+#[cold]
+#[inline(never)]
+fn last_bytes(bytes: &[u8], position: usize) -> [u8; 8] {
+    let mut next = [0; 8];
+    let left = bytes.get(position..).unwrap_or_default();
+    next[..left.len()].copy_from_slice(left);
+    next
 }
 
 /// A code, and the value behind it where that is in the look-up too.
@@ -128,10 +130,38 @@ impl Entry {
     }
 }
 
+/// As many whole coefficients as the look-up's bits hold, the last of which may end the block.
+#[derive(Clone, Copy, Default)]
+struct Skip(u16);
+
+impl Skip {
+    fn new(length: u32, steps: u32, ends_block: bool) -> Self {
+        Self((length | steps << 5) as u16 | u16::from(ends_block) << 11)
+    }
+
+    /// Bits in all; 0 where not even one fits.
+    #[inline(always)]
+    fn length(self) -> u32 {
+        u32::from(self.0 & 31)
+    }
+
+    /// How far they go, the end of the block not counted.
+    #[inline(always)]
+    fn steps(self) -> usize {
+        usize::from(self.0 >> 5 & 63)
+    }
+
+    #[inline(always)]
+    fn ends_block(self) -> bool {
+        self.0 >> 11 != 0
+    }
+}
+
 /// A Huffman table.
 #[derive(Clone)]
 pub(super) struct Huffman {
     look_up: Box<[Entry; 1 << LOOK_UP]>,
+    skips: Box<[Skip; 1 << SKIP_LOOK_UP]>,
     /// By length, the first 16-bit word that is beyond its codes.
     beyond: [u32; 17],
     /// By length, the position among the symbols of code 0 of that length, had it one.
@@ -144,6 +174,7 @@ impl Default for Huffman {
     fn default() -> Self {
         Self {
             look_up: Box::new([Entry::default(); 1 << LOOK_UP]),
+            skips: Box::new([Skip::default(); 1 << SKIP_LOOK_UP]),
             beyond: [0; 17],
             offset: [0; 17],
             symbols: Vec::new(),
@@ -173,7 +204,29 @@ impl Huffman {
 
     /// For all other coefficients.
     pub(super) fn for_ac(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
-        Self::new(counts, symbols, ac_symbol)
+        let mut table = Self::new(counts, symbols, ac_symbol)?;
+        for bits in 0..1 << SKIP_LOOK_UP {
+            table.skips[bits as usize] = table.skip_of(bits);
+        }
+        Some(table)
+    }
+
+    fn skip_of(&self, bits: u32) -> Skip {
+        let (mut length, mut steps) = (0, 0);
+        while length < SKIP_LOOK_UP {
+            let rest = (bits << length) & ((1 << SKIP_LOOK_UP) - 1);
+            let entry = self.look_up[(rest >> (SKIP_LOOK_UP - LOOK_UP)) as usize];
+            let fits = entry.length() > 0 && length + entry.length() <= SKIP_LOOK_UP;
+            if fits && entry.step() == END_OF_BLOCK {
+                return Skip::new(length + entry.length(), steps, true);
+            }
+            if !fits || steps + entry.step() > 63 {
+                break;
+            }
+            length += entry.length();
+            steps += entry.step();
+        }
+        Skip::new(length, steps, false)
     }
 
     fn new(counts: &[u8; 16], symbols: &[u8], step_and_size: fn(u8) -> (u32, u32)) -> Option<Self> {
@@ -206,12 +259,13 @@ impl Huffman {
     fn entry(&self, bits: &mut Bits<'_>) -> Entry {
         bits.fill();
         let entry = self.look_up[(bits.register >> (64 - LOOK_UP)) as usize];
-        if entry.length() == 0 { self.long_entry(bits) } else { entry }
+        if entry.length() == 0 { self.long_entry((bits.register >> 48) as u32) } else { entry }
     }
 
+    /// Of the code that 16 bits begin with.
     #[cold]
-    fn long_entry(&self, bits: &Bits<'_>) -> Entry {
-        let word = (bits.register >> 48) as u32;
+    #[inline(never)]
+    fn long_entry(&self, word: u32) -> Entry {
         let length = (LOOK_UP + 1..=16).find(|&length| word < self.beyond[length as usize]);
         let symbol = length.and_then(|length| {
             let position = (word >> (16 - length)) as i32 + self.offset[length as usize];
@@ -259,11 +313,16 @@ pub(super) fn read_difference(bits: &mut Bits<'_>, table: &Huffman) -> Option<i3
     (entry.step() != NO_CODE).then(|| take(entry, bits))
 }
 
-/// Reads a block's other coefficients: their position in the order of the file, and value.
+/// Reads a block's other coefficients up to a position in the order of the file, and passes over the rest.
 #[inline(always)]
-pub(super) fn read_block(bits: &mut Bits<'_>, table: &Huffman, mut with: impl FnMut(usize, i32)) -> Option<()> {
+pub(super) fn read_block(
+    bits: &mut Bits<'_>,
+    table: &Huffman,
+    last: usize,
+    mut with: impl FnMut(usize, i32),
+) -> Option<()> {
     let mut position = 0;
-    while position < 63 {
+    while position < last {
         let entry = table.entry(bits);
         let value = take(entry, bits);
         position += entry.step() as usize;
@@ -272,13 +331,18 @@ pub(super) fn read_block(bits: &mut Bits<'_>, table: &Huffman, mut with: impl Fn
         }
         with(position, value);
     }
-    Some(())
-}
-
-/// Passes over a block's other coefficients.
-pub(super) fn skip_block(bits: &mut Bits<'_>, table: &Huffman) -> Option<()> {
-    let mut position = 0;
     while position < 63 {
+        bits.fill();
+        let skip = table.skips[(bits.register >> (64 - SKIP_LOOK_UP)) as usize];
+        // After the last coefficient comes another block, of which this table knows nothing.
+        if skip.length() > 0 && position + skip.steps() < 63 {
+            bits.skip(skip.length());
+            position += skip.steps();
+            if skip.ends_block() {
+                return Some(());
+            }
+            continue;
+        }
         let entry = table.entry(bits);
         bits.skip(entry.length());
         position += entry.step() as usize;

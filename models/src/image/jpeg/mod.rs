@@ -11,13 +11,16 @@ mod entropy;
 mod header;
 mod transform;
 
-use entropy::{Bits, Entropy, read_block, read_difference, skip_block};
+use entropy::{Bits, Entropy, read_block, read_difference};
 use header::{Component, Header};
 use std::ops::Range;
 use transform::Transform;
 
 use super::RgbImage;
 use super::resample::Cut;
+
+/// Samples that are converted at once.
+const LANES: usize = 16;
 
 /// How much smaller an image is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,8 +200,20 @@ impl<'a> Scan<'a> {
             if self.planes.len() == 1 {
                 pixels.extend(line(0).iter().flat_map(|&luma| [level(luma); 3]));
             } else {
-                for ((&luma, &blue), &red) in line(0).iter().zip(line(1)).zip(line(2)) {
-                    pixels.extend_from_slice(&rgb(luma, blue, red));
+                // Whole arrays of numbers first: the compiler makes vector instructions of that.
+                let (luma, luma_rest) = line(0).as_chunks::<LANES>();
+                let (blue, blue_rest) = line(1).as_chunks::<LANES>();
+                let (red, red_rest) = line(2).as_chunks::<LANES>();
+                for ((luma, blue), red) in luma.iter().zip(blue).zip(red) {
+                    let mut chunk = [[0; 3]; LANES];
+                    let [reds, greens, blues] = rgb(luma, blue, red);
+                    for index in 0..LANES {
+                        chunk[index] = [reds[index], greens[index], blues[index]];
+                    }
+                    pixels.extend_from_slice(chunk.as_flattened());
+                }
+                for ((&luma, &blue), &red) in luma_rest.iter().zip(blue_rest).zip(red_rest) {
+                    pixels.extend(rgb(&[luma], &[blue], &[red]).as_flattened());
                 }
             }
         }
@@ -208,19 +223,15 @@ impl<'a> Scan<'a> {
 impl Plane<'_> {
     fn read_mcu(&mut self, bits: &mut Bits<'_>, left: usize, stride: usize) -> Option<()> {
         let (width, height) = self.transform.size;
+        let mut block = [0.0; 64];
         for row in 0..self.component.blocks.1 {
             for column in 0..self.component.blocks.0 {
-                let mut block = [0.0; 64];
-                block[0] = self.level;
                 self.mean = self.mean.wrapping_add(read_difference(bits, &self.component.dc)?);
-                self.transform.add(&mut block, 0, self.mean);
-                if (width, height) == (1, 1) {
-                    skip_block(bits, &self.component.ac)?;
-                } else {
-                    read_block(bits, &self.component.ac, |position, value| {
-                        self.transform.add(&mut block, position, value);
-                    })?;
+                let (fours, _) = block.as_chunks_mut::<4>();
+                for four in fours.iter_mut().take((width * height).div_ceil(4)) {
+                    *four = [0.0; 4];
                 }
+                self.read_block(bits, &mut block)?;
                 let start = row * height * stride + left + column * width;
                 self.transform.inverse(&block, &mut self.samples[start..], stride);
             }
@@ -228,21 +239,38 @@ impl Plane<'_> {
         Some(())
     }
 
+    /// In a function of its own, so that all it works with stays in registers.
+    #[inline(never)]
+    fn read_block(&self, bits: &mut Bits<'_>, block: &mut [f32; 64]) -> Option<()> {
+        self.transform.put(block, 0, self.mean);
+        block[0] += self.level;
+        read_block(bits, &self.component.ac, self.transform.last, |position, value| {
+            self.transform.put(block, position, value);
+        })
+    }
+
     fn skip_mcu(&mut self, bits: &mut Bits<'_>) -> Option<()> {
         for _ in 0..self.component.blocks.0 * self.component.blocks.1 {
             self.mean = self.mean.wrapping_add(read_difference(bits, &self.component.dc)?);
-            skip_block(bits, &self.component.ac)?;
+            read_block(bits, &self.component.ac, 0, |_, _| ())?;
         }
         Some(())
     }
 }
 
 /// JFIF's conversion (ITU-T T.871, section 7).
-fn rgb(luma: f32, blue: f32, red: f32) -> [u8; 3] {
-    [level(luma + 1.402 * red), level(luma - 0.344_136 * blue - 0.714_136 * red), level(luma + 1.772 * blue)]
+#[inline(always)]
+fn rgb<const N: usize>(luma: &[f32; N], blue: &[f32; N], red: &[f32; N]) -> [[u8; N]; 3] {
+    [
+        std::array::from_fn(|index| level(luma[index] + 1.402 * red[index])),
+        std::array::from_fn(|index| level(luma[index] - 0.344_136 * blue[index] - 0.714_136 * red[index])),
+        std::array::from_fn(|index| level(luma[index] + 1.772 * blue[index])),
+    ]
 }
 
 /// Rounds to a level of 255.
 fn level(sample: f32) -> u8 {
-    (sample + 0.5) as u8
+    /// Numbers from here on have no bits for fractions: the sum's lowest byte is the sample, rounded.
+    const WHOLE: f32 = 8_388_608.0;
+    (sample.clamp(0.0, 255.0) + WHOLE).to_bits() as u8
 }

@@ -13,21 +13,25 @@ pub(super) struct Transform {
     pub(super) size: (usize, usize),
     /// By position in the file: the factor of a coefficient, which undoes the quantisation.
     factors: [f32; 64],
-    /// By position in the file: where it belongs, row by row of `size`.
+    /// By position in the file: where it belongs, row by row of `size`; those left out, last.
     places: [u8; 64],
+    /// The last position in the file of those that count.
+    pub(super) last: usize,
     inverse: fn(&[f32; 64], &mut [f32], usize),
 }
 
 impl Transform {
     /// For blocks of `size` samples, each 1, 2, 4 or 8.
     pub(super) fn new(size: (usize, usize), quantisation: &[u16; 64]) -> Option<Self> {
-        let mut transform = Self { size, factors: [0.0; 64], places: [0; 64], inverse: inverse_of(size)? };
+        let inverse = inverse_of(size)?;
+        let mut transform = Self { size, factors: [0.0; 64], places: [63; 64], last: 0, inverse };
+        let factor = |frequency| if frequency == 0 { FRAC_1_SQRT_2 / 2.0 } else { 0.5 };
         for (position, &natural) in ZIGZAG.iter().enumerate() {
             let (column, row) = (usize::from(natural % 8), usize::from(natural / 8));
             if column < size.0 && row < size.1 {
-                let factor = |frequency| if frequency == 0 { FRAC_1_SQRT_2 / 2.0 } else { 0.5 };
                 transform.factors[position] = factor(column) * factor(row) * f32::from(quantisation[position]);
                 transform.places[position] = (row * size.0 + column) as u8;
+                transform.last = position;
             }
         }
         Some(transform)
@@ -35,8 +39,8 @@ impl Transform {
 
     /// Puts a coefficient into its place.
     #[inline(always)]
-    pub(super) fn add(&self, block: &mut [f32; 64], position: usize, value: i32) {
-        block[usize::from(self.places[position] & 63)] += self.factors[position] * value as f32;
+    pub(super) fn put(&self, block: &mut [f32; 64], position: usize, value: i32) {
+        block[usize::from(self.places[position] & 63)] = self.factors[position] * value as f32;
     }
 
     /// Transforms a block, and writes its samples into a plane from the start of the slice on.
@@ -162,7 +166,7 @@ mod tests {
             let transform = Transform::new(size, &quantisation).unwrap();
             let mut block = [0.0; 64];
             for (position, &value) in values.iter().enumerate() {
-                transform.add(&mut block, position, value);
+                transform.put(&mut block, position, value);
             }
             let mut plane = [0.0; 80];
             transform.inverse(&block, &mut plane, 10);
