@@ -4,6 +4,7 @@
 mod child;
 mod encoder;
 mod index;
+mod preprocess;
 mod report;
 mod train;
 mod twin;
@@ -28,6 +29,13 @@ enum Bench {
         options: Options,
         #[command(flatten)]
         programs: encoder::Programs,
+    },
+    /// Decoding and cropping photos beside Pillow, OpenCV and torchvision.
+    Preprocess {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: preprocess::Programs,
     },
     /// A training step beside the same step in PyTorch.
     Train {
@@ -61,6 +69,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
+        Bench::Preprocess { options, programs } => preprocess::run(&options, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

@@ -4,9 +4,9 @@ use super::entropy::Huffman;
 
 /// Position in a block, row by row, of each coefficient in the order of the file.
 pub(super) const ZIGZAG: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
-    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
-    47, 55, 62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7,
+    14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39,
+    46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
 /// All that comes before the compressed data.
@@ -80,7 +80,8 @@ fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 fn read_frame(segment: &[u8]) -> Option<(usize, usize, Vec<Component>)> {
-    let (&[8, height_high, height_low, width_high, width_low, count], rest) = segment.split_first_chunk()? else {
+    let (&[8, height_high, height_low, width_high, width_low, count], rest) = segment.split_first_chunk()?
+    else {
         return None;
     };
     let (specifications, []) = rest.as_chunks::<3>() else { return None };
@@ -100,7 +101,8 @@ fn read_frame(segment: &[u8]) -> Option<(usize, usize, Vec<Component>)> {
         // Alone in its scan, a component has one block a MCU whatever it announces.
         [grey] => grey.blocks = (1, 1),
         [luma, chroma @ ..] if chroma.len() == 2 => {
-            let is_plain = matches!(luma.blocks, (1 | 2, 1 | 2)) && chroma.iter().all(|one| one.blocks == (1, 1));
+            let is_plain =
+                matches!(luma.blocks, (1 | 2, 1 | 2)) && chroma.iter().all(|one| one.blocks == (1, 1));
             let is_rgb = luma.id == b'R' && chroma[0].id == b'G' && chroma[1].id == b'B';
             if !is_plain || is_rgb {
                 return None;

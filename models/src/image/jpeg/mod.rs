@@ -186,7 +186,10 @@ impl<'a> Scan<'a> {
                 return None;
             }
             if is_wanted {
-                self.write_rows((layout.height - pixels.len() / 3 / layout.width).min(layout.mcu.1), &mut pixels);
+                self.write_rows(
+                    (layout.height - pixels.len() / 3 / layout.width).min(layout.mcu.1),
+                    &mut pixels,
+                );
             }
         }
         Some(pixels)
@@ -273,4 +276,97 @@ fn level(sample: f32) -> u8 {
     /// Numbers from here on have no bits for fractions: the sum's lowest byte is the sample, rounded.
     const WHOLE: f32 = 8_388_608.0;
     (sample.clamp(0.0, 255.0) + WHOLE).to_bits() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Limits, decode};
+
+    fn source(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/image/source/");
+        std::fs::read(format!("{folder}{name}.jpg")).unwrap()
+    }
+
+    fn part(bytes: &[u8], cut: Option<Cut>, reduction: Reduction) -> Option<Part> {
+        let whole = decode(bytes, &Limits::default()).unwrap();
+        let cut = cut.unwrap_or(Cut { left: 0, top: 0, width: whole.width, height: whole.height });
+        decode_part(bytes, (whole.width, whole.height), cut, reduction)
+    }
+
+    #[test]
+    fn reduced_pixels_are_means_of_the_whole_ones() {
+        for name in
+            ["photo-dress", "photo-sandals", "photo-shirt", "grey", "full-chroma", "half-chroma", "restarts"]
+        {
+            let bytes = source(name);
+            let whole = decode(&bytes, &Limits::default()).unwrap();
+            for reduction in [Reduction::Half, Reduction::Quarter, Reduction::Eighth] {
+                let Part { image, left, top } = part(&bytes, None, reduction).unwrap();
+                let factor = reduction.factor();
+                assert_eq!((left, top), (0, 0), "{name}");
+                assert_eq!(
+                    (image.width, image.height),
+                    (whole.width.div_ceil(factor), whole.height.div_ceil(factor))
+                );
+                let mut sum = 0.0;
+                // Whole blocks only: what lies beyond the edge is the writer's choice.
+                let (columns, rows) = (whole.width / factor, whole.height / factor);
+                for (y, x) in (0..rows).flat_map(|y| (0..columns).map(move |x| (y, x))) {
+                    for channel in 0..3 {
+                        let at = |image: &RgbImage, x: u32, y: u32| {
+                            f64::from(image.pixels[((y * image.width + x) * 3 + channel) as usize])
+                        };
+                        let block = (0..factor * factor)
+                            .map(|n| at(&whole, x * factor + n % factor, y * factor + n / factor));
+                        sum += (block.sum::<f64>() / f64::from(factor * factor) - at(&image, x, y)).abs();
+                    }
+                }
+                let mean = sum / f64::from(columns * rows * 3);
+                assert!(mean < 4.0, "{name} {reduction:?}: {mean} levels");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_is_cut_from_the_whole() {
+        for name in ["photo-dress", "half-chroma", "restarts"] {
+            let bytes = source(name);
+            let whole = part(&bytes, None, Reduction::Half).unwrap().image;
+            let wanted = Cut { left: whole.width / 2, top: whole.height / 2, width: whole.width, height: 5 };
+            let Part { image, left, top } = part(&bytes, Some(wanted), Reduction::Half).unwrap();
+            assert!(left * 2 <= wanted.left && top * 2 <= wanted.top, "{name}: {left}, {top}");
+            assert!((top + image.height) * 2 >= wanted.top + wanted.height, "{name}");
+            for (row, pixels) in (top..).zip(image.pixels.chunks_exact(image.width as usize * 3)) {
+                let start = ((row * whole.width + left) * 3) as usize;
+                assert_eq!(pixels, &whole.pixels[start..start + pixels.len()], "{name}, row {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_alone() {
+        for name in ["progressive", "cmyk", "cmyk-without-adobe", "ycck", "rgb"] {
+            assert!(part(&source(name), None, Reduction::Half).is_none(), "{name}");
+        }
+        let bytes = source("photo-dress");
+        let cut = Cut { left: 0, top: 0, width: 8, height: 8 };
+        assert!(
+            decode_part(&bytes, (301, 300), cut, Reduction::Half).is_none(),
+            "a size that does not agree"
+        );
+    }
+
+    #[test]
+    fn truncated_data_is_noticed() {
+        let bytes = source("photo-shirt");
+        let end = bytes.len() - 2;
+        for missing in [1, 10, 100, 1000] {
+            let cut = [&bytes[..end - missing], b"\xff\xd9".as_slice()].concat();
+            let whole = decode(&bytes, &Limits::default()).unwrap();
+            let all = Cut { left: 0, top: 0, width: whole.width, height: whole.height };
+            let part = decode_part(&cut, (whole.width, whole.height), all, Reduction::Quarter);
+            assert!(part.is_none() || missing == 1, "{missing} bytes");
+        }
+    }
 }

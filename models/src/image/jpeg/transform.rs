@@ -29,7 +29,8 @@ impl Transform {
         for (position, &natural) in ZIGZAG.iter().enumerate() {
             let (column, row) = (usize::from(natural % 8), usize::from(natural / 8));
             if column < size.0 && row < size.1 {
-                transform.factors[position] = factor(column) * factor(row) * f32::from(quantisation[position]);
+                transform.factors[position] =
+                    factor(column) * factor(row) * f32::from(quantisation[position]);
                 transform.places[position] = (row * size.0 + column) as u8;
                 transform.last = position;
             }
@@ -147,7 +148,9 @@ mod tests {
     fn definition(block: &[[f64; 8]; 8], (width, height): (usize, usize), x: usize, y: usize) -> f64 {
         let cosine = |place: usize, frequency: usize, count: usize| {
             let scale = if frequency == 0 { 0.5_f64.sqrt() / 2.0 } else { 0.5 };
-            scale * ((2 * place + 1) as f64 * frequency as f64 * std::f64::consts::PI / (2 * count) as f64).cos()
+            scale
+                * ((2 * place + 1) as f64 * frequency as f64 * std::f64::consts::PI / (2 * count) as f64)
+                    .cos()
         };
         let terms = (0..height).flat_map(|v| (0..width).map(move |u| (u, v)));
         terms.map(|(u, v)| block[v][u] * cosine(x, u, width) * cosine(y, v, height)).sum()
