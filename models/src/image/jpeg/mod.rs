@@ -262,7 +262,7 @@ impl Plane<'_> {
 }
 
 /// JFIF's conversion (ITU-T T.871, section 7).
-#[inline(always)]
+#[inline]
 fn rgb<const N: usize>(luma: &[f32; N], blue: &[f32; N], red: &[f32; N]) -> [[u8; N]; 3] {
     [
         std::array::from_fn(|index| level(luma[index] + 1.402 * red[index])),

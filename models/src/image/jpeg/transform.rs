@@ -7,6 +7,9 @@ use std::f32::consts::FRAC_1_SQRT_2;
 
 use super::header::ZIGZAG;
 
+/// From a block to the start of a slice of a plane, which has so many samples a line.
+type Inverse = fn(&[f32; 64], &mut [f32], usize);
+
 /// How a component's coefficients become samples.
 pub(super) struct Transform {
     /// Samples of a block, horizontally and vertically.
@@ -17,7 +20,7 @@ pub(super) struct Transform {
     places: [u8; 64],
     /// The last position in the file of those that count.
     pub(super) last: usize,
-    inverse: fn(&[f32; 64], &mut [f32], usize),
+    inverse: Inverse,
 }
 
 impl Transform {
@@ -39,19 +42,20 @@ impl Transform {
     }
 
     /// Puts a coefficient into its place.
+    #[expect(clippy::inline_always, reason = "called for every coefficient")]
     #[inline(always)]
     pub(super) fn put(&self, block: &mut [f32; 64], position: usize, value: i32) {
         block[usize::from(self.places[position] & 63)] = self.factors[position] * value as f32;
     }
 
     /// Transforms a block, and writes its samples into a plane from the start of the slice on.
-    #[inline(always)]
+    #[inline]
     pub(super) fn inverse(&self, block: &[f32; 64], plane: &mut [f32], stride: usize) {
         (self.inverse)(block, plane, stride);
     }
 }
 
-fn inverse_of(size: (usize, usize)) -> Option<fn(&[f32; 64], &mut [f32], usize)> {
+fn inverse_of(size: (usize, usize)) -> Option<Inverse> {
     Some(match size {
         (1, 1) => inverse::<1, 1>,
         (1, 2) => inverse::<1, 2>,
@@ -83,7 +87,7 @@ fn inverse<const WIDTH: usize, const HEIGHT: usize>(block: &[f32; 64], plane: &m
 }
 
 /// One-dimensional transforms side by side: `lines[u]` holds frequency u of each, then sample u.
-#[inline(always)]
+#[inline]
 fn combine<const SIDE: usize, const COUNT: usize>(lines: &mut [[f32; SIDE]; COUNT]) {
     match &mut lines[..] {
         [a, b] => {
@@ -113,7 +117,7 @@ fn combine<const SIDE: usize, const COUNT: usize>(lines: &mut [[f32; SIDE]; COUN
 }
 
 /// Four frequencies to four samples.
-#[inline(always)]
+#[inline]
 fn four([a, b, c, d]: [f32; 4]) -> [f32; 4] {
     // cos π/8 and cos 3π/8.
     const LONG: f32 = 0.923_879_5;
@@ -125,7 +129,7 @@ fn four([a, b, c, d]: [f32; 4]) -> [f32; 4] {
 }
 
 /// The odd four of eight frequencies to their share of the first four samples; the last four have it negated.
-#[inline(always)]
+#[inline]
 fn four_odd([a, b, c, d]: [f32; 4]) -> [f32; 4] {
     // cos nπ/16 for n = 1, 3, 5, 7.
     const ONE: f32 = 0.980_785_25;
