@@ -21,7 +21,8 @@ impl Preprocessor {
     ///
     /// Where the photo is not reduced, pixels differ by one level at most, and only where its orientation turns or mirrors
     /// it. JPEG photos of at least four pixels to one of the crop are decoded at 1/2, 1/4 or 1/8 of their size, which
-    /// changes pixels by less than a level in the mean. Errors are those of `decode`.
+    /// changes a photograph's pixels by less than half a level in the mean. Errors are those of `decode`, except that damage
+    /// in a reduced photo may pass where the crop does not look.
     pub fn decode_crop(&self, bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Format), ImageError> {
         let format = recognise(bytes, limits)?;
         catching_panics(format, || {

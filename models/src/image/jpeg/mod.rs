@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn reduced_pixels_are_means_of_the_whole_ones() {
+    fn reduced_pixels_are_about_the_means_of_whole_ones() {
         for name in
             ["photo-dress", "photo-sandals", "photo-shirt", "grey", "full-chroma", "half-chroma", "restarts"]
         {
@@ -323,7 +323,8 @@ mod tests {
                     }
                 }
                 let mean = sum / f64::from(columns * rows * 3);
-                assert!(mean < 4.0, "{name} {reduction:?}: {mean} levels");
+                // Sharper than means, so not the same at edges.
+                assert!(mean < 6.0, "{name} {reduction:?}: {mean} levels");
             }
         }
     }
