@@ -101,8 +101,7 @@ fn reduced_photos_have_the_same_vectors() {
     let cosines: Vec<f64> = cosines.collect();
     let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
     let least = cosines.iter().copied().fold(1.0, f64::min);
-    assert!(mean > 0.999 && least > 0.997, "mean {mean}, least {least}");
-    eprintln!("{mean} {least}");
+    assert!(mean > 0.9995 && least > 0.999, "mean {mean}, least {least}");
 }
 
 #[test]
