@@ -6,6 +6,7 @@ mod child;
 mod encoder;
 mod gpu;
 mod index;
+mod preprocess;
 mod report;
 mod serve;
 mod sides;
@@ -56,6 +57,13 @@ enum Bench {
         #[command(flatten)]
         programs: serve::Programs,
     },
+    /// Decoding and cropping photos beside Pillow, OpenCV and torchvision.
+    Preprocess {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: preprocess::Programs,
+    },
     /// A training step beside the same step in PyTorch.
     Train {
         #[command(flatten)]
@@ -91,6 +99,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Budget { options, labelled, programs } => budget::run(&options, &labelled, &programs),
         Bench::Serve { options, programs } => serve::run(&options, &programs),
         Bench::Gpu { options, programs } => gpu::run(&options, &programs),
+        Bench::Preprocess { options, programs } => preprocess::run(&options, &programs),
         Bench::Train { options, programs } => train::run(&options, &programs),
         Bench::Twin { options, experiment, programs } => twin::run(&options, &experiment, &programs),
     }

@@ -44,6 +44,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
             command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Engines)?);
         }
+        Some("preprocess") => {
+            let release = build(&["--example", "bench_preprocess"])?;
+            command.env("DOZEN_BENCH_PREPROCESS", release.join("examples/bench_preprocess"));
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Engines)?);
+        }
         Some("train") => {
             let has_gpu = has_gpu();
             let example = ["--example", "bench_steps"];

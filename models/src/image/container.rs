@@ -27,11 +27,13 @@ pub(super) fn check_jpeg(bytes: &[u8]) -> Result<(), ContainerError> {
     let mut rest = bytes;
     // Entropy-coded data stuffs a zero after each 0xff, so this search is exact there; between segments it also skips
     // padding, which some cameras write.
-    while let Some(position) =
-        rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))
-    {
-        let marker = rest[position + 1];
-        rest = &rest[position + 2..];
+    while let Some(position) = memchr::memchr(0xff, rest) {
+        rest = &rest[position + 1..];
+        let Some((&marker, after)) = rest.split_first() else { break };
+        if matches!(marker, 0 | 0xff) {
+            continue;
+        }
+        rest = after;
         match marker {
             END_OF_IMAGE => return Ok(()),
             TEMPORARY | RESTART_0..=START_OF_IMAGE => {}

@@ -32,22 +32,36 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
         let mut decoder = open(format, bytes, limits)?;
         // Unreadable metadata is no reason to refuse readable pixels.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let image = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(format, &error))?;
-        let mut image = DynamicImage::ImageRgb8(flatten(image));
+        let mut image = DynamicImage::ImageRgb8(stored(format, decoder)?);
         image.apply_orientation(orientation);
-        let image = image.into_rgb8();
-        let (width, height) = image.dimensions();
-        Ok(RgbImage { width, height, pixels: image.into_raw() })
+        Ok(image.into_rgb8().into())
     })
 }
 
-fn recognise(bytes: &[u8], limits: &Limits) -> Result<Format, ImageError> {
+/// The pixels as RGB, not yet upright.
+pub(super) fn stored(
+    format: Format,
+    decoder: Box<dyn ImageDecoder + '_>,
+) -> Result<::image::RgbImage, ImageError> {
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(format, &error))?;
+    Ok(flatten(image))
+}
+
+impl From<::image::RgbImage> for RgbImage {
+    fn from(image: ::image::RgbImage) -> Self {
+        let (width, height) = image.dimensions();
+        Self { width, height, pixels: image.into_raw() }
+    }
+}
+
+/// What the bytes hold, by their beginning.
+pub(super) fn recognise(bytes: &[u8], limits: &Limits) -> Result<Format, ImageError> {
     limits.check_bytes(bytes)?;
     Format::sniff(bytes).ok_or(ImageError::UnsupportedFormat)
 }
 
 /// Reads the header and checks it against the limits; the decoder returned has not touched pixels yet.
-fn open<'a>(
+pub(super) fn open<'a>(
     format: Format,
     bytes: &'a [u8],
     limits: &Limits,
@@ -93,7 +107,10 @@ fn image_format(format: Format) -> ImageFormat {
 
 /// The decoders are written not to panic, and some day one will: on bytes from anywhere that must stay an error.
 /// Nothing outlives a panic here, so nothing can be seen half-changed.
-fn catching_panics<T>(format: Format, work: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+pub(super) fn catching_panics<T>(
+    format: Format,
+    work: impl FnOnce() -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(broken(format, "the decoder failed on it")))
 }
 

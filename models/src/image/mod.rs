@@ -7,14 +7,17 @@
 //! - a panic in a decoder crate is an error like any other.
 //!
 //! [`Preprocessor`] turns the upright image into the encoder's square crop, with Pillow's resampling and torchvision's
-//! geometry, so that weights trained elsewhere see here what they saw there.
+//! geometry, so that weights trained elsewhere see here what they saw there. [`Preprocessor::decode_crop`] does both at
+//! once, and where the photo is much larger than the crop, with much less work.
 
 mod container;
+mod crop;
 mod decode;
 mod encode;
 mod error;
 mod flatten;
 mod format;
+mod jpeg;
 mod limits;
 mod manifest;
 mod preprocess;

@@ -61,11 +61,7 @@ impl Preprocessor {
     /// image costs no more than others.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let window = self.resize.window(image.width, image.height);
-        let size = self.crop_size();
-        match self.filter {
-            Filter::Bilinear => resample(image, window, (size, size), Filter::Bilinear),
-            Filter::Bicubic => bicubic(image, window, size),
-        }
+        crop_window(image, window, self.crop_size(), self.filter, Order::of(self.filter))
     }
 
     /// Normalises crops, all of one size, to planar f32, `[crops, 3, size, size]` in row-major order.
@@ -92,7 +88,7 @@ impl Preprocessor {
 
 impl Resize {
     /// The part of a `width` × `height` source that the crop shows.
-    fn window(self, width: u32, height: u32) -> Window {
+    pub(super) fn window(self, width: u32, height: u32) -> Window {
         match self {
             Self::Squash { .. } => {
                 Window { left: 0.0, top: 0.0, width: f64::from(width), height: f64::from(height) }
@@ -108,23 +104,72 @@ impl Resize {
     }
 }
 
-/// Catmull-Rom in the order of Pillow up to version 12: first along rows, then along columns. (Version 13 starts with
-/// the columns where they shrink much more than the rows.)
-///
-/// The cubic overshoots at edges and both Pillow and fast_image_resize cut that off between the passes, so the order
-/// shows: up to 8 levels at hard edges. Bilinear weights are never negative, and there the library's own order, columns
-/// first, is faster.
-fn bicubic(image: &RgbImage, window: Window, size: u32) -> RgbImage {
-    const SUPPORT: f64 = 2.0;
-    let reach = SUPPORT * (window.height / f64::from(size)).max(1.0);
+impl Filter {
+    /// How far the kernel reaches to each side, in pixels of the result when shrinking.
+    pub(super) fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+        }
+    }
+}
+
+/// Which way is resampled first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Along rows, then along columns.
+    RowsFirst,
+    /// The library's own.
+    ColumnsFirst,
+}
+
+impl Order {
+    /// Catmull-Rom in the order of Pillow up to version 12: first along rows. (Version 13 starts with the columns where they
+    /// shrink much more than the rows.)
+    ///
+    /// The cubic overshoots at edges and both Pillow and fast_image_resize cut that off between the passes, so the order
+    /// shows: up to 8 levels at hard edges. Bilinear weights are never negative, and there the library's own order,
+    /// columns first, is faster.
+    pub(super) fn of(filter: Filter) -> Self {
+        match filter {
+            Filter::Bilinear => Self::ColumnsFirst,
+            Filter::Bicubic => Self::RowsFirst,
+        }
+    }
+
+    /// What it is for an image whose rows and columns are exchanged.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::RowsFirst => Self::ColumnsFirst,
+            Self::ColumnsFirst => Self::RowsFirst,
+        }
+    }
+}
+
+/// A window of an image as a square of `size`.
+pub(super) fn crop_window(
+    image: &RgbImage,
+    window: Window,
+    size: u32,
+    filter: Filter,
+    order: Order,
+) -> RgbImage {
+    match order {
+        Order::ColumnsFirst => resample(image, window, (size, size), filter),
+        Order::RowsFirst => rows_first(image, window, size, filter),
+    }
+}
+
+fn rows_first(image: &RgbImage, window: Window, size: u32, filter: Filter) -> RgbImage {
+    let reach = filter.support() * (window.height / f64::from(size)).max(1.0);
     let first = (window.top - reach).floor().max(0.0);
     let last = (window.top + window.height + reach).ceil().min(f64::from(image.height));
     let rows = Window { top: first, height: last - first, ..window };
-    let narrow = resample(image, rows, (size, rows.height as u32), Filter::Bicubic);
+    let narrow = resample(image, rows, (size, rows.height as u32), filter);
     let top = window.top - first;
     let height = window.height.min(rows.height - top);
     let columns = Window { left: 0.0, top, width: f64::from(size), height };
-    resample(&narrow, columns, (size, size), Filter::Bicubic)
+    resample(&narrow, columns, (size, size), filter)
 }
 
 /// A window of the image at the size given; a side that keeps its length is not touched.

@@ -4,7 +4,7 @@ use super::worker::{Item, Message, Ticket, panic_message};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use dozen_models::Budget;
-use dozen_models::image::{self, Format, ImageError, Limits, Preprocessor, RgbImage};
+use dozen_models::image::{Format, ImageError, Limits, Preprocessor};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -22,7 +22,7 @@ pub(super) fn decode_one(
     let started = Instant::now();
     // Decoders read hostile bytes; a panic in one is that image's failure, not the pool's.
     let outcome =
-        catch_unwind(AssertUnwindSafe(|| crop(bytes, limits, preprocessor))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| preprocessor.decode_crop(bytes, limits))).unwrap_or_else(|panic| {
             tracing::error!(reason = panic_message(&*panic), "a decoder panicked");
             let format = Format::sniff(bytes).map_or("image", Format::media_type);
             Err(ImageError::Undecodable { format, reason: "the decoder gave up".to_owned() })
@@ -42,16 +42,6 @@ pub(super) fn decode_one(
             ticket.answer(Ok(Err(error)));
         }
     }
-}
-
-fn crop(
-    bytes: &Bytes,
-    limits: &Limits,
-    preprocessor: &Preprocessor,
-) -> Result<(RgbImage, Format), ImageError> {
-    let (format, _, _) = image::inspect(bytes, limits)?;
-    let decoded = image::decode(bytes, limits)?;
-    Ok((preprocessor.crop(&decoded), format))
 }
 
 fn rejection_reason(error: &ImageError) -> &'static str {

@@ -1,6 +1,6 @@
 //! Bytes from anywhere: no panic, no surprise in size, no half picture.
 
-use dozen_models::image::{ImageError, Limits, RgbImage, decode, inspect};
+use dozen_models::image::{Filter, ImageError, Limits, Preprocessor, Resize, RgbImage, decode, inspect};
 use proptest::prelude::*;
 
 use super::{extension, sources};
@@ -174,6 +174,27 @@ proptest! {
                 prop_assert!(inspected.is_ok());
             }
             Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn mutated_photos_are_cropped_where_they_are_decoded(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        side in 4..80_u32,
+    ) {
+        let photos: Vec<_> = sources().into_iter().filter(|(name, _)| extension(name) == "jpg").collect();
+        let (name, mut bytes) = which.get(&photos).clone();
+        for (position, value) in changes {
+            let position = position.index(bytes.len());
+            bytes[position] = value;
+        }
+        let resize = Resize::Squash { size: side };
+        let preprocessor = Preprocessor { resize, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] };
+        match preprocessor.decode_crop(&bytes, &SMALL) {
+            Ok((crop, _)) => prop_assert!((crop.width, crop.height) == (side, side), "{} became {:?}", name, crop),
+            // Damage where the crop does not look may go unnoticed, but never the other way round.
+            Err(error) => prop_assert_eq!(decode(&bytes, &SMALL).err(), Some(error), "{}", name),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod hostile;
+mod straight;
 
 use std::path::{Path, PathBuf};
 
