@@ -3,7 +3,7 @@
 //
 // It is as late as a driver may be: what is queued on a stream runs when somebody waits for it and no sooner, pinned memory
 // is read and written then, and memory that is fresh or given back holds NaN. Products are column-major, as NVIDIA documents
-// cuBLASLt; what it was not asked for in the one way we ask is an error.
+// cuBLASLt; calls of any other form than ours are errors.
 #include "kernels.cu"
 
 #include <deque>
