@@ -4,14 +4,7 @@ use crate::commands::{cargo, root, run};
 use crate::cuda;
 use crate::python::{Purpose, environment};
 use anyhow::Result;
-use std::path::{Path, PathBuf};
-
-/// There where the driver has found a device.
-const GPU: &str = "/dev/nvidia0";
-
-fn has_gpu() -> bool {
-    Path::new(GPU).exists()
-}
+use std::path::PathBuf;
 
 /// Runs `dozen-bench` optimised, with the programs it compares ready.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
@@ -34,9 +27,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_SERVER", release.join("dozen"));
         }
         Some("gpu") => {
-            if !has_gpu() {
+            if !cuda::has_gpu() {
                 println!(
-                    "there is no NVIDIA GPU here ({GPU}): nothing was measured, and docs/performance.md is as it was"
+                    "there is no NVIDIA GPU here: nothing was measured, and docs/performance.md is as it was"
                 );
                 return Ok(());
             }
@@ -50,7 +43,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Engines)?);
         }
         Some("train") => {
-            let has_gpu = has_gpu();
+            let has_gpu = cuda::has_gpu();
             let example = ["--example", "bench_steps"];
             let release =
                 if has_gpu { build_with_cuda("dozen-trainer", &example)? } else { build(&example)? };

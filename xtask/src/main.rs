@@ -47,6 +47,9 @@ enum Chore {
         /// The trainer for several GPUs; it needs libnccl.so.2 where it runs.
         #[arg(long, requires = "release")]
         nccl: bool,
+        /// Runs the tests for a GPU instead; where there is none, on an emulated driver.
+        #[arg(long, conflicts_with = "release")]
+        test: bool,
     },
 }
 
@@ -57,7 +60,8 @@ fn main() -> Result<()> {
         Chore::Interop => python::interop(),
         Chore::Openapi => commands::write_openapi(),
         Chore::Bench { arguments } => bench::bench(&arguments),
-        Chore::Cuda { release: true, nccl } => cuda::build(cuda::Build::Release { nccl }),
+        Chore::Cuda { test: true, .. } => cuda::test(),
+        Chore::Cuda { release: true, nccl, .. } => cuda::build(cuda::Build::Release { nccl }),
         Chore::Cuda { release: false, .. } => cuda::build(cuda::Build::Check),
     }
 }

@@ -7,7 +7,7 @@ use super::{Pool, Precision, Sharing};
 use crate::Error;
 use crate::vit::VitConfig;
 use crate::vit::kernels::fused::{gelu, layer_norm};
-use crate::vit::kernels::packed::{Instructions, Rows, TILE_ROWS};
+use crate::vit::kernels::packed::{Instructions, Rows};
 use crate::vit::kernels::{Affine, BlockParameters, Outputs};
 
 /// One pass over some images.
@@ -22,14 +22,13 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// How many of so many rows go through linear maps at a time: pieces of like size, as many for each thread.
-    pub(super) fn rows_at_once(&self, rows: usize) -> usize {
+    /// In how many pieces so many rows go through linear maps: of like size, as many for each thread.
+    pub(super) fn pieces(&self, rows: usize) -> usize {
         let pieces = rows.div_ceil(self.sizes.rows);
-        let pieces = match self.sharing {
+        match self.sharing {
             Sharing::Alone => pieces,
             Sharing::Together => pieces.next_multiple_of(rayon::current_num_threads()),
-        };
-        rows.div_ceil(pieces).next_multiple_of(TILE_ROWS).min(self.sizes.rows)
+        }
     }
 
     /// Lends a thread its working memory.
@@ -188,9 +187,9 @@ impl Block {
     /// `y = projections(norm1(x))`.
     fn project(&self, y: &mut [f32], x: &[f32], projections: &Dense, pass: &Pass<'_>) {
         let (inputs, outputs) = (projections.inputs(), projections.outputs());
-        let at_once = pass.rows_at_once(y.len() / outputs);
-        pass.sharing.chunks(y, at_once * outputs, |number, y| {
-            let x = &x[number * at_once * inputs..][..y.len() / outputs * inputs];
+        let pieces = pass.pieces(y.len() / outputs);
+        pass.sharing.rows(y, outputs, pieces, &|first, y| {
+            let x = &x[first * inputs..][..y.len() / outputs * inputs];
             pass.with_scratch(|scratch| {
                 let normalised = &mut scratch.rows[..x.len()];
                 self.norm1.forward(normalised, x);
@@ -233,13 +232,12 @@ impl Block {
     fn mix(&self, x: &mut [f32], attended: &[f32], tokens: usize, pass: &Pass<'_>) {
         let width = self.projection.outputs();
         let head_width = width / self.heads;
-        let at_once = pass.rows_at_once(x.len() / width);
-        pass.sharing.chunks(x, at_once * width, |number, x| {
+        let pieces = pass.pieces(x.len() / width);
+        pass.sharing.rows(x, width, pieces, &|first, x| {
             pass.with_scratch(|scratch| {
                 let rows = &mut scratch.rows[..x.len()];
                 for (place, row) in rows.chunks_exact_mut(width).enumerate() {
-                    let place = number * at_once + place;
-                    let (image, token) = (place / tokens, place % tokens);
+                    let (image, token) = ((first + place) / tokens, (first + place) % tokens);
                     for (head, row) in row.chunks_exact_mut(head_width).enumerate() {
                         let from = ((image * self.heads + head) * tokens + token) * head_width;
                         row.copy_from_slice(&attended[from..from + head_width]);

@@ -17,7 +17,7 @@ mod workspace;
 
 use super::Vit;
 use super::kernels::Outputs;
-use super::kernels::packed::{BytePanels, Instructions};
+use super::kernels::packed::{BytePanels, Instructions, TILE_ROWS};
 use crate::Error;
 use crate::image::RgbImage;
 use block::{Block, LayerNorm};
@@ -115,6 +115,42 @@ enum Sharing {
 }
 
 impl Sharing {
+    /// Hands `body` consecutive pieces of rows with the number of their first row: `pieces` of like size, each but the last
+    /// of whole tiles.
+    fn rows(self, rows: &mut [f32], width: usize, pieces: usize, body: &(impl Fn(usize, &mut [f32]) + Sync)) {
+        self.rows_from(0, rows, width, pieces, body);
+    }
+
+    fn rows_from(
+        self,
+        first: usize,
+        rows: &mut [f32],
+        width: usize,
+        pieces: usize,
+        body: &(impl Fn(usize, &mut [f32]) + Sync),
+    ) {
+        if pieces <= 1 {
+            return body(first, rows);
+        }
+        let (count, pieces_before) = (rows.len() / width, pieces / 2);
+        let before = (count * pieces_before).div_ceil(pieces).next_multiple_of(TILE_ROWS);
+        if before >= count {
+            return body(first, rows);
+        }
+        let (one, other) = rows.split_at_mut(before * width);
+        let mut one = || self.rows_from(first, one, width, pieces_before, body);
+        let mut other = || self.rows_from(first + before, other, width, pieces - pieces_before, body);
+        match self {
+            Self::Alone => {
+                one();
+                other();
+            }
+            Self::Together => {
+                rayon::join(one, other);
+            }
+        }
+    }
+
     /// Hands `body` consecutive chunks of `values` with their numbers.
     fn chunks(self, values: &mut [f32], size: usize, body: impl Fn(usize, &mut [f32]) + Sync) {
         match self {

@@ -102,9 +102,8 @@ impl PatchEmbedding {
     /// Writes the tokens of some patches of a crop.
     fn embed(&self, tokens: &mut [f32], crop: &RgbImage, kept: &[u32], pass: &Pass<'_>) {
         let (width, inputs) = (self.dense.outputs(), self.inputs());
-        let at_once = pass.rows_at_once(kept.len());
-        pass.sharing.chunks(tokens, at_once * width, |number, tokens| {
-            let kept = &kept[number * at_once..][..tokens.len() / width];
+        pass.sharing.rows(tokens, width, pass.pieces(kept.len()), &|first, tokens| {
+            let kept = &kept[first..][..tokens.len() / width];
             pass.with_scratch(|scratch| {
                 let pixels = &mut scratch.hidden[..kept.len() * inputs];
                 for (pixels, &patch) in pixels.chunks_exact_mut(inputs).zip(kept) {

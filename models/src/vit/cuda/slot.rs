@@ -1,10 +1,10 @@
 //! What a pass needs for itself: a stream, arrays on the device, pinned memory on the host, and its steps as graphs.
 
-use super::Network;
 use super::batch::{self, Images, bucket};
 use super::plan::{Plan, Step};
 use super::product::{Multiplier, Prepared};
 use super::trunk::Precision;
+use super::{MOST_BYTES, Network};
 use crate::vit::kernels::cuda::plan::{Argument, Launch};
 use candle_core::Result;
 use candle_core::cuda_backend::WrapErr as _;
@@ -160,6 +160,9 @@ impl Slot {
 
     /// Makes the arrays large enough, which moves them: steps prepared before are forgotten. Their address.
     fn make_room(&mut self, plan: &Plan, network: &Network) -> Result<u64> {
+        // At once for all patches, so that budgets need not grow.
+        let whole = Plan::new(network, plan.images, 1 + network.grid * network.grid);
+        let plan = if whole.bytes <= MOST_BYTES { &whole } else { plan };
         let wanted = [plan.bytes, plan.given_bytes(), plan.images * network.width];
         let present = self.memory.as_ref().map_or([0; 3], Memory::lengths);
         if let Some(memory) = &self.memory

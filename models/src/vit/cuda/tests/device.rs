@@ -20,16 +20,20 @@ fn device() -> Option<CudaDevice> {
     }
 }
 
+const WIDTH: usize = 64;
+/// Patches in a row.
+const GRID: usize = 3;
+
 /// A network, and the side of its crops.
 fn example() -> (Vit, usize) {
-    (network(&config(2, 128, 2, 7, 6)), 45)
+    (network(&config(2, WIDTH, 2, 7, GRID)), 7 * GRID + 3)
 }
 
 /// One by one, captured and replayed, in one pass and in several: the reference, and the same bits every time.
 #[test]
 fn a_device_gives_the_references_vectors() {
     let Some(device) = device() else { return };
-    let ((vit, side), kept) = (example(), all_patches(6));
+    let ((vit, side), kept) = (example(), all_patches(GRID));
     for (precision, tolerance) in [
         (Precision::F32, tolerance(Element::F32)),
         (Precision::Tf32, tolerance(Element::F16)),
@@ -40,7 +44,7 @@ fn a_device_gives_the_references_vectors() {
         let trunk = CudaVit::new(&vit, &device, &task, precision).unwrap().unwrap();
         for count in [1, 5, 40, 150] {
             let crops = crops(count, side);
-            let expected = cls_rows(&expected(&vit, &crops, None), count, 128);
+            let expected = cls_rows(&expected(&vit, &crops, None), count, WIDTH);
             let runs = [(); 4].map(|()| trunk.run(&crops, Kept::Shared(&kept)).unwrap());
             assert_close(&format!("{precision:?}, {count} images"), &runs[0], &expected, tolerance);
             assert!(runs.iter().all(|run| *run == runs[0]), "{precision:?}, {count} images");
@@ -48,21 +52,24 @@ fn a_device_gives_the_references_vectors() {
     }
 }
 
+/// More numbers of images and patches than a slot keeps prepared.
 #[test]
 fn patches_that_are_dropped_on_a_device() {
     let Some(device) = device() else { return };
     let (vit, side) = example();
-    let crops = crops(9, side);
     let trunk = CudaVit::new(&vit, &device, &task(side, Outputs::First, false), Precision::F32);
     let trunk = trunk.unwrap().unwrap();
-    for count in (1..36).chain(1..36) {
-        let lists: Vec<Vec<u32>> =
-            (0..9).map(|image| (0..count).map(|number| (5 * image + 7 * number) % 36).collect()).collect();
-        let indices =
-            Tensor::new(lists.concat(), &Device::Cpu).unwrap().reshape((9, count as usize)).unwrap();
-        let expected = cls_rows(&expected(&vit, &crops, Some(Keep::PerImage(&indices))), 9, 128);
+    let sizes = (1..9_usize).flat_map(|images| (1..10_u32).map(move |patches| (images, patches)));
+    for (images, patches) in sizes.clone().chain(sizes) {
+        let crops = crops(images, side);
+        let list = |image: u32| (0..patches).map(|number| (5 * image + 7 * number) % 9).collect();
+        let lists: Vec<Vec<u32>> = (0..images as u32).map(list).collect();
+        let indices = Tensor::new(lists.concat(), &Device::Cpu).unwrap();
+        let indices = indices.reshape((images, patches as usize)).unwrap();
+        let expected = expected(&vit, &crops, Some(Keep::PerImage(&indices)));
         let found = trunk.run(&crops, Kept::PerImage(&lists)).unwrap();
-        assert_close(&format!("{count} patches"), &found, &expected, tolerance(Element::F32));
+        let name = format!("{images} images of {patches} patches");
+        assert_close(&name, &found, &cls_rows(&expected, images, WIDTH), tolerance(Element::F32));
     }
 }
 
@@ -70,7 +77,7 @@ fn patches_that_are_dropped_on_a_device() {
 #[test]
 fn threads_share_a_device() {
     let Some(device) = device() else { return };
-    let ((vit, side), kept) = (example(), all_patches(6));
+    let ((vit, side), kept) = (example(), all_patches(GRID));
     let trunk = CudaVit::new(&vit, &device, &task(side, Outputs::First, false), Precision::F32);
     let trunk = trunk.unwrap().unwrap();
     std::thread::scope(|scope| {
@@ -79,7 +86,7 @@ fn threads_share_a_device() {
             let crops = crops(1 + 23 * thread, side);
             scope.spawn(move || {
                 let alone = trunk.run(&crops, Kept::Shared(kept)).unwrap();
-                for _ in 0..20 {
+                for _ in 0..5 {
                     assert!(trunk.run(&crops, Kept::Shared(kept)).unwrap() == alone, "thread {thread}");
                 }
             });

@@ -254,7 +254,7 @@ fn the_table_names_crops_and_patches() {
 /// The more tokens, the fewer images; what is given to a pass lies before all it computes.
 #[test]
 fn passes_fit_into_memory() {
-    let vit = network(&config(1, 768, 12, 8, 56));
+    let vit = network(&config(1, 384, 6, 8, 56));
     let task = task(448, Outputs::First, false);
     let (network, _) = lay_out(&vit, &task, Element::F32).unwrap().unwrap();
     let mut before = MOST_IMAGES;
