@@ -1,8 +1,14 @@
 //! One head's attention over one image's tokens.
 
-use super::workspace::{QUERIES, Scratch};
+use super::Precision;
+use super::workspace::Scratch;
 use crate::vit::kernels::fused::vector::{self, vectorized};
-use crate::vit::kernels::packed::{Instructions, Onto, Panels, Rows, RowsMut, pack, pack_transposed};
+use crate::vit::kernels::packed::{
+    Instructions, Onto, Panels, Rows, RowsMut, WordPanels, WordRows, pack, pack_transposed,
+};
+
+/// Rows of queries whose scores are in the cache at a time.
+pub(super) const QUERIES: usize = 24;
 
 /// Queries, keys and values of one head: rows inside wider ones.
 #[derive(Clone, Copy)]
@@ -16,24 +22,90 @@ pub(super) struct Head<'a> {
     pub(super) width: usize,
 }
 
+/// Room for what a head's two products read: the keys of all tokens, their values, and some rows on the other side.
+pub(super) enum Operands {
+    Floats { keys: Vec<f32>, values: Vec<f32>, instructions: Instructions },
+    Words { rows: WordRows, keys: WordPanels, values: WordPanels },
+}
+
+impl Operands {
+    /// For heads of that width over at most so many tokens.
+    pub(super) fn new(tokens: usize, width: usize, precision: Precision, instructions: Instructions) -> Self {
+        if precision == Precision::F32 || !WordPanels::are_fast() {
+            let room = |depth, width| vec![0.0; instructions.packed_length(depth, width)];
+            return Self::Floats { keys: room(width, tokens), values: room(tokens, width), instructions };
+        }
+        Self::Words {
+            rows: WordRows::new(QUERIES, tokens.max(width)),
+            keys: WordPanels::new(width, tokens),
+            values: WordPanels::new(tokens, width),
+        }
+    }
+
+    /// Takes over a head's keys and values.
+    fn take(&mut self, &Head { keys: of_keys, values: of_values, tokens, width, .. }: &Head<'_>) {
+        match self {
+            Self::Floats { keys, values, instructions } => {
+                pack_transposed(keys, of_keys, [width, tokens], *instructions);
+                pack(values, of_values, [tokens, width], *instructions);
+            }
+            Self::Words { keys, values, .. } => {
+                keys.fill_transposed(of_keys, [width, tokens]);
+                values.fill(of_values, [tokens, width]);
+            }
+        }
+    }
+
+    /// `scores = queries · keysᵀ`, `[count, tokens]`.
+    fn score(&mut self, scores: &mut [f32], head: &Head<'_>, queries: Rows<'_>) {
+        let &Head { tokens, width, .. } = head;
+        let count = scores.len() / tokens;
+        let scores = RowsMut { values: scores, stride: tokens };
+        match self {
+            Self::Floats { keys, instructions, .. } => {
+                let keys = Panels::new(keys, [width, tokens], *instructions);
+                keys.product(scores, queries, count, Onto::Nothing);
+            }
+            Self::Words { rows, keys, .. } => {
+                rows.fill(queries, [count, width]);
+                keys.product(scores, rows, count);
+            }
+        }
+    }
+
+    /// `out = shares · values`, `[count, width]`.
+    fn mix(&mut self, out: &mut [f32], head: &Head<'_>, shares: &[f32]) {
+        let &Head { tokens, width, .. } = head;
+        let count = out.len() / width;
+        let out = RowsMut { values: out, stride: width };
+        let shares = Rows { values: shares, stride: tokens };
+        match self {
+            Self::Floats { values, instructions, .. } => {
+                let values = Panels::new(values, [tokens, width], *instructions);
+                values.product(out, shares, count, Onto::Nothing);
+            }
+            Self::Words { rows, values, .. } => {
+                rows.fill(shares, [count, tokens]);
+                values.product(out, rows, count);
+            }
+        }
+    }
+}
+
 impl Head<'_> {
     /// Writes `[queries, width]`: softmax(q·kᵀ/√width)·v.
-    pub(super) fn attend(&self, out: &mut [f32], scratch: &mut Scratch, instructions: Instructions) {
-        let Self { queries, keys, values, tokens, width } = *self;
-        pack_transposed(&mut scratch.keys, keys, [width, tokens], instructions);
-        pack(&mut scratch.values, values, [tokens, width], instructions);
-        let keys = Panels::new(&scratch.keys, [width, tokens], instructions);
-        let values = Panels::new(&scratch.values, [tokens, width], instructions);
+    pub(super) fn attend(&self, out: &mut [f32], scratch: &mut Scratch) {
+        let Self { queries, tokens, width, .. } = *self;
+        let Scratch { operands, scores, .. } = scratch;
+        operands.take(self);
         for (number, out) in out.chunks_mut(QUERIES * width).enumerate() {
-            let rows = out.len() / width;
-            let scores = &mut scratch.scores[..rows * tokens];
+            let scores = &mut scores[..out.len() / width * tokens];
             let first = Rows { values: &queries.values[number * QUERIES * queries.stride..], ..queries };
-            keys.product(RowsMut { values: scores, stride: tokens }, first, rows, Onto::Nothing);
+            operands.score(scores, self, first);
             let scale = 1.0 / (width as f32).sqrt();
             let mut shares = [0.0; QUERIES];
             exponentials(scores, tokens, scale, &mut shares);
-            let to = RowsMut { values: out, stride: width };
-            values.product(to, Rows { values: scores, stride: tokens }, rows, Onto::Nothing);
+            operands.mix(out, self, scores);
             scale_rows(out, width, &shares);
         }
     }

@@ -114,7 +114,6 @@ pub(super) struct Block {
     fc1: Dense,
     fc2: Dense,
     heads: usize,
-    instructions: Instructions,
 }
 
 impl Block {
@@ -151,7 +150,6 @@ impl Block {
             fc1: dense(fc1),
             fc2: Dense::new(&fc2.weight, fc2.bias, of_fc2, instructions),
             heads: config.num_attention_heads,
-            instructions,
         })
     }
 
@@ -224,7 +222,7 @@ impl Block {
                 tokens: pass.tokens,
                 width: head_width,
             };
-            pass.with_scratch(|scratch| head.attend(out, scratch, self.instructions));
+            pass.with_scratch(|scratch| head.attend(out, scratch));
         });
     }
 

@@ -105,6 +105,12 @@ impl<T> Pool<T> {
     }
 }
 
+/// How many crops, `most` at most but always one, a thread takes at a time, so that the busiest has as few as may be.
+fn crops_at_once(crops: usize, threads: usize, most: usize) -> usize {
+    let of_busiest = |size: &usize| crops.div_ceil(*size).div_ceil(threads) * size;
+    (1..=most.min(crops)).rev().min_by_key(of_busiest).unwrap_or(1)
+}
+
 /// Who does the pieces of some work.
 #[derive(Clone, Copy)]
 enum Sharing {
@@ -241,7 +247,7 @@ impl CpuVit {
         let of_crop = lists * tokens * Workspace::FLOATS_PER_ROW * self.width;
         let alone = crops.len().is_multiple_of(threads) || crops.len() >= 4 * threads;
         let (crops_at_once, sharing) = if alone && crops.len() >= threads {
-            ((CACHE / of_crop).clamp(1, crops.len().div_ceil(threads)), Sharing::Alone)
+            (crops_at_once(crops.len(), threads, CACHE / of_crop), Sharing::Alone)
         } else {
             ((MOST_ACTIVATIONS / of_crop).max(1), Sharing::Together)
         };

@@ -232,3 +232,13 @@ fn an_outlier_is_no_matter_where_its_map_stays_in_floats() {
     let (bytes, mixed) = (least(Precision::Int8), least(Precision::Mixed));
     assert!(bytes < 0.99 && mixed > 0.998, "{bytes}, {mixed}");
 }
+
+/// Three at a time fit into the cache in all but the last.
+#[test]
+fn threads_take_as_many_crops_as_each_other() {
+    assert_eq!(crops_at_once(8, 2, 3), 2, "not 3 and 2 for one, 3 for the other");
+    assert_eq!(crops_at_once(32, 2, 3), 2);
+    assert_eq!(crops_at_once(12, 2, 3), 3);
+    assert_eq!(crops_at_once(9, 2, 3), 1);
+    assert_eq!(crops_at_once(6, 2, 0), 1);
+}

@@ -1,10 +1,8 @@
 //! Working memory, kept from one call to the next.
 
 use super::Precision;
+use super::attention::{Operands, QUERIES};
 use crate::vit::kernels::packed::{ByteRows, Instructions, TILE_ROWS};
-
-/// Rows of queries whose scores are in the cache at a time.
-pub(super) const QUERIES: usize = 24;
 
 /// Activations of some images.
 #[derive(Default)]
@@ -71,8 +69,7 @@ pub(super) struct Scratch {
     pub(super) hidden: Vec<f32>,
     /// Scores of some queries against all keys.
     pub(super) scores: Vec<f32>,
-    pub(super) keys: Vec<f32>,
-    pub(super) values: Vec<f32>,
+    pub(super) operands: Operands,
     /// Rows of activations on their way into a product of bytes.
     pub(super) bytes: ByteRows,
 }
@@ -84,8 +81,7 @@ impl Scratch {
             rows: vec![0.0; rows * width],
             hidden: vec![0.0; rows * hidden.max(patch)],
             scores: vec![0.0; QUERIES * tokens],
-            keys: vec![0.0; instructions.packed_length(head, tokens)],
-            values: vec![0.0; instructions.packed_length(tokens, head)],
+            operands: Operands::new(tokens, head, precision, instructions),
             bytes: match precision {
                 Precision::F32 => ByteRows::default(),
                 Precision::Int8 | Precision::Mixed => ByteRows::new(rows, width.max(hidden)),

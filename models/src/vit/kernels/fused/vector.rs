@@ -147,6 +147,25 @@ pub(in crate::vit) fn max(values: &[f32]) -> f32 {
     lanes.into_iter().chain(tail.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
 }
 
+/// The largest magnitude; 0 of nothing.
+#[inline(always)]
+pub(in crate::vit) fn largest(values: &[f32]) -> f32 {
+    let (blocks, tail) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for block in blocks {
+        for (lane, &value) in lanes.iter_mut().zip(block) {
+            *lane = if value.abs() > *lane { value.abs() } else { *lane };
+        }
+    }
+    lanes.into_iter().chain(tail.iter().map(|value| value.abs())).fold(0.0, f32::max)
+}
+
+/// The nearest integer, which has to fit.
+#[inline(always)]
+pub(in crate::vit) fn word(value: f32) -> i16 {
+    (value + ROUND).to_bits() as i16
+}
+
 #[inline(always)]
 fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;

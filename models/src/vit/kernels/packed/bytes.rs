@@ -187,16 +187,15 @@ fn plain(job: Job<'_>, rows: usize) {
 #[cfg(target_arch = "x86_64")]
 mod vnni {
     use super::{GROUP, Job, PANEL, TILE_ROWS, steps};
+    use crate::vit::kernels::packed::vnni::{Bytes, LANES, sums};
     use std::arch::x86_64::{
-        __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvttps_epi32, _mm512_dpbusd_epi32,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_cvtusepi32_storeu_epi8,
-        _mm512_mask_max_ps, _mm512_mask_min_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-        _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+        __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvttps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_cvtusepi32_storeu_epi8, _mm512_mask_max_ps, _mm512_mask_min_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_reduce_min_ps, _mm512_set1_ps,
         _mm512_sub_ps,
     };
 
-    /// Sums of a vector, and vectors of a panel.
-    const LANES: usize = 16;
+    /// Of a panel.
     const VECTORS: usize = PANEL / LANES;
 
     /// [`super::quantise`].
@@ -258,31 +257,13 @@ mod vnni {
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     unsafe fn tile<const ROWS: usize>(job: &mut Job<'_>, panel: usize, row: usize) {
-        let mut sums = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-        let groups = job.stride / GROUP;
         // SAFETY: the rows lie in x; panels are whole.
         unsafe {
             let weights = job.panels.values.as_ptr().add(panel * PANEL * job.stride);
             let x = job.x.values.as_ptr().add(row * job.stride);
-            for group in 0..groups {
-                let mut bytes = [_mm512_setzero_si512(); VECTORS];
-                for (vector, bytes) in bytes.iter_mut().enumerate() {
-                    let place = (group * PANEL + vector * LANES) * GROUP;
-                    *bytes = _mm512_loadu_si512(weights.add(place).cast());
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let four = x.add(row * job.stride + group * GROUP).cast::<i32>().read_unaligned();
-                    let four = _mm512_set1_epi32(four);
-                    for (sum, &bytes) in sums.iter_mut().zip(&bytes) {
-                        *sum = _mm512_dpbusd_epi32(*sum, four, bytes);
-                    }
-                }
-            }
+            let sums = sums::<Bytes, ROWS, VECTORS>(x.cast(), job.stride, weights.cast(), job.stride / GROUP);
+            finish(job, panel, row, &sums);
         }
-        // A copy: what is indexed by a variable lives in memory, and the sums must stay in registers above.
-        let finished = sums;
-        // SAFETY: as the caller's.
-        unsafe { finish(job, panel, row, &finished) };
     }
 
     /// From integers to numbers.

@@ -7,9 +7,13 @@
 mod bytes;
 mod tile;
 mod vectors;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+mod words;
 
 pub(in crate::vit) use bytes::{BytePanels, ByteRows};
 pub(in crate::vit) use tile::TILE_ROWS;
+pub(in crate::vit) use words::{WordPanels, WordRows};
 
 use rayon::prelude::*;
 
