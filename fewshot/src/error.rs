@@ -57,6 +57,9 @@ pub enum Error {
         /// Largest gradient component at the end.
         gradient_norm: String,
     },
+    /// The caller ended a fit.
+    #[error("the fit was cancelled; nothing was changed")]
+    Cancelled,
     /// A stored head that this version cannot use.
     #[error("the stored head cannot be used: {reason}; fit it again")]
     StoredHead {

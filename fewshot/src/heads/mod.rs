@@ -1,9 +1,17 @@
 //! Classification heads: vectors and labels in, scores out.
 
+mod choice;
+mod discriminant;
+mod held_out;
 mod logistic;
+mod nearest;
 mod prototype;
+mod stored;
 
+pub use discriminant::DiscriminantHead;
+pub use held_out::HeldOut;
 pub use logistic::{FitReport, LogisticHead, LogisticOptions};
+pub use nearest::{NearestHead, NearestOptions};
 pub use prototype::PrototypeHead;
 
 use crate::{ClassKey, Error};
@@ -19,29 +27,41 @@ pub struct Score {
     pub similarity: f32,
 }
 
-/// What the server asks of any head.
+/// What a head says of a query about one class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logit {
+    /// The class.
+    pub class: ClassKey,
+    /// Larger is likelier; the softmax over the candidates gives probabilities.
+    pub logit: f64,
+    /// Cosine between the query and what stands for the class.
+    pub similarity: f64,
+}
+
+/// What is asked of any head.
 pub trait Head: Send + Sync {
     /// Classes it can answer with, ascending.
     fn classes(&self) -> Vec<ClassKey>;
-    /// Scores best first (ties by class), over the classes for which `accept` holds; probabilities sum to 1 over them.
-    fn predict(&self, vector: &[f32], accept: &dyn Fn(ClassKey) -> bool) -> Result<Vec<Score>, Error>;
-}
 
-/// A class with its logit and cosine, before normalisation over the candidates.
-struct Candidate {
-    class: ClassKey,
-    logit: f64,
-    similarity: f64,
+    /// One logit per class, in the order of [`Head::classes`]. Refuses vectors of another length or without direction.
+    fn logits(&self, vector: &[f32]) -> Result<Vec<Logit>, Error>;
+
+    /// Scores best first (ties by class), over the classes for which `accept` holds; probabilities sum to 1 over them.
+    fn predict(&self, vector: &[f32], accept: &dyn Fn(ClassKey) -> bool) -> Result<Vec<Score>, Error> {
+        let mut candidates = self.logits(vector)?;
+        candidates.retain(|candidate| accept(candidate.class));
+        Ok(rank(candidates))
+    }
 }
 
 /// Softmax over the candidates, best first, ties by class.
-fn rank(mut candidates: Vec<Candidate>) -> Vec<Score> {
+pub fn rank(mut candidates: Vec<Logit>) -> Vec<Score> {
     candidates.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.class.cmp(&b.class)));
     let largest = candidates.first().map_or(0.0, |best| best.logit);
     let total: f64 = candidates.iter().map(|candidate| (candidate.logit - largest).exp()).sum();
     candidates
         .into_iter()
-        .map(|Candidate { class, logit, similarity }| Score {
+        .map(|Logit { class, logit, similarity }| Score {
             class,
             probability: ((logit - largest).exp() / total) as f32,
             similarity: similarity.clamp(-1.0, 1.0) as f32,

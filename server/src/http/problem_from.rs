@@ -48,6 +48,8 @@ impl From<dozen_fewshot::Error> for Problem {
                 Self::new(Code::TooFewClasses, detail).with_limit(needed as u64, actual as u64)
             }
             Vector::NotConverged { .. } => Self::new(Code::NotConverged, detail),
+            // Only the end of the server breaks off work that a caller waits for.
+            Vector::Cancelled => Self::new(Code::Draining, detail),
             Vector::InvalidOption { name, .. } => {
                 Self::new(Code::InvalidRequest, detail.clone()).at(format!("/{name}"), detail)
             }

@@ -2,6 +2,7 @@
 
 mod adapt;
 mod data;
+mod embed;
 mod evaluate;
 mod export;
 mod pretrain;
@@ -31,6 +32,8 @@ enum Command {
     Adapt(adapt::Arguments),
     /// Trains and evaluates several variants of one configuration.
     Sweep(sweep::Arguments),
+    /// Writes the vectors of images to a safetensors file.
+    Embed(embed::Arguments),
     /// Measures an encoder.
     Eval {
         #[command(subcommand)]
@@ -89,6 +92,7 @@ pub(crate) fn run() -> Result<()> {
         Command::Pretrain(arguments) => pretrain::run(&arguments),
         Command::Adapt(arguments) => adapt::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::Embed(arguments) => embed::run(&arguments),
         Command::Eval { what } => evaluate::run(&what),
         Command::Data { what: DataCommand::Check(arguments) } => data::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),

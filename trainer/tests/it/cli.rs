@@ -199,3 +199,37 @@ fn mistakes_are_named() {
         !complain(&["eval", "low-shot", "--model", path(&model), "--data", path(root.path())]).is_empty()
     );
 }
+
+#[test]
+fn vectors_are_written_with_names_labels_and_views() {
+    let root = tempfile::tempdir().unwrap();
+    let (pictures, file) = (root.path().join("pictures"), root.path().join("vectors.safetensors"));
+    micro::write_pictures(&pictures, 2);
+    std::fs::write(pictures.join("sky/broken.png"), b"broken").unwrap();
+    let embed = ["embed", "--cpu", "--model", "shipped", "--views", "2", "--data"];
+    let (_, said) = succeed(&[&embed[..], &[path(&pictures), "--out", path(&file)]].concat());
+    assert!(
+        said.contains("broken.png is left out") && said.contains("6 vectors of 128 numbers, 2 views"),
+        "{said}"
+    );
+
+    let bytes = std::fs::read(&file).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().unwrap();
+    assert_eq!(metadata["classes"], r#"["brick","grass","sky"]"#);
+    assert_eq!(serde_json::from_str::<Vec<String>>(&metadata["images"]).unwrap().len(), 6);
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |name: &str, shape: &[usize]| -> Vec<f32> {
+        let tensor = tensors.tensor(name).unwrap();
+        assert_eq!(tensor.shape(), shape);
+        tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let (vectors, views) = (floats("vectors", &[6, 128]), floats("views", &[2, 6, 128]));
+    for (place, view) in views.chunks_exact(128).enumerate() {
+        let cosine: f32 = view.iter().zip(&vectors[place % 6 * 128..]).map(|(a, b)| a * b).sum();
+        assert!((0.3..0.99999).contains(&cosine), "view {place}: {cosine}");
+    }
+    let labels = tensors.tensor("labels").unwrap();
+    let labels: Vec<i64> = labels.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+    assert_eq!(labels, [0, 0, 1, 1, 2, 2]);
+}

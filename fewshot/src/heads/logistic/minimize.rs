@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::objective::{Line, LinePoint, Objective, dot};
+use super::objective::{Line, LinePoint, Objective};
 use crate::Error;
+use crate::matrix::dot;
 
 /// Steps remembered: each costs two vectors of the size of W; more than this no longer saves iterations.
 const MEMORY: usize = 20;

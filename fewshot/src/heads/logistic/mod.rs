@@ -2,13 +2,12 @@
 
 mod minimize;
 mod objective;
-mod product;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, Head, Score, rank};
+use super::{Head, Logit};
 use crate::vector::checked_norm;
 use crate::{ClassKey, Error};
 use objective::Objective;
@@ -189,22 +188,16 @@ impl Head for LogisticHead {
         self.classes.clone()
     }
 
-    fn predict(&self, vector: &[f32], accept: &dyn Fn(ClassKey) -> bool) -> Result<Vec<Score>, Error> {
+    fn logits(&self, vector: &[f32]) -> Result<Vec<Logit>, Error> {
         let vector_norm = checked_norm(vector, self.dimensions)?;
         let rows = self.weights.chunks_exact(self.dimensions).zip(&self.norms);
-        let candidates = self
-            .classes
-            .iter()
-            .zip(rows)
-            .filter(|(class, _)| accept(**class))
-            .map(|(&class, (row, &norm))| {
-                let logit: f64 =
-                    row.iter().zip(vector).map(|(&weight, &x)| f64::from(weight) * f64::from(x)).sum();
-                let similarity = if norm == 0.0 { 0.0 } else { logit / (norm * vector_norm) };
-                Candidate { class, logit, similarity }
-            })
-            .collect();
-        Ok(rank(candidates))
+        let logit = |(&class, (row, &norm)): (&ClassKey, (&[f32], &f64))| {
+            let logit: f64 =
+                row.iter().zip(vector).map(|(&weight, &x)| f64::from(weight) * f64::from(x)).sum();
+            let similarity = if norm == 0.0 { 0.0 } else { logit / (norm * vector_norm) };
+            Logit { class, logit, similarity }
+        };
+        Ok(self.classes.iter().zip(rows).map(logit).collect())
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::heads::Score;
 
 const ANY: &dyn Fn(ClassKey) -> bool = &|_| true;
 

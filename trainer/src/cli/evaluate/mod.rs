@@ -46,7 +46,7 @@ pub(super) fn run(evaluation: &Evaluation) -> Result<()> {
 
 /// Which model, and where it runs.
 #[derive(Args)]
-struct ModelArguments {
+pub(super) struct ModelArguments {
     /// A model folder, a run's checkpoint.safetensors, `shipped` (the weights inside this program), `untrained:CONFIG` (the
     /// network of an experiment before its first step) or `raw-pixels` (no network).
     #[arg(long)]
@@ -68,7 +68,7 @@ struct OutputArguments {
 }
 
 impl ModelArguments {
-    fn load(&self) -> Result<FeatureSource> {
+    pub(super) fn load(&self) -> Result<FeatureSource> {
         let source = self.model.load(if self.cpu { DeviceChoice::Cpu } else { DeviceChoice::Auto })?;
         if let FeatureSource::Encoder(encoder) = &source {
             note(&format!("{} on {}", encoder.info().name, encoder.info().device));
@@ -93,11 +93,11 @@ impl OutputArguments {
 /// Evaluation sets are small; this much memory holds any that is evaluated image by image.
 const DATA: DataOptions = DataOptions { memory_mib: 4096, shrink_short_side: 0, threads: 0 };
 
-fn read_images(paths: &[PathBuf]) -> Result<ImageSet> {
+pub(super) fn read_images(paths: &[PathBuf]) -> Result<ImageSet> {
     open_images(paths, &DATA)
 }
 
-fn embed(source: &FeatureSource, set: &ImageSet, sight: Sight) -> Result<Features> {
+pub(super) fn embed(source: &FeatureSource, set: &ImageSet, sight: Sight) -> Result<Features> {
     let template = "embedding {wide_bar} {pos}/{len} [{per_sec}, {eta} left]";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(set.len() as u64).with_style(style);

@@ -2,9 +2,11 @@
 //!
 //! One thread, so that the result is the same on every run on one machine.
 
+use crate::Error;
+
 /// A row-major matrix borrowed from a slice.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     data: &'a [f64],
     rows: usize,
     columns: usize,
@@ -12,12 +14,12 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(data: &'a [f64], rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(data: &'a [f64], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a matrix fills its slice");
         Self { data, rows, columns, transposed: false }
     }
 
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self { transposed: !self.transposed, ..self }
     }
 
@@ -34,7 +36,7 @@ impl<'a> View<'a> {
 }
 
 /// `out = left · right`, row-major.
-pub(super) fn multiply(out: &mut [f64], left: View<'_>, right: View<'_>) {
+pub(crate) fn multiply(out: &mut [f64], left: View<'_>, right: View<'_>) {
     let (rows, depth) = left.shape();
     let (right_rows, columns) = right.shape();
     assert_eq!(depth, right_rows, "inner dimensions agree");
@@ -69,6 +71,32 @@ pub(super) fn multiply(out: &mut [f64], left: View<'_>, right: View<'_>) {
     }
 }
 
+/// Rows multiplied at a time: enough for `gemm` to reach its speed, few enough to stay small beside 10,000 columns.
+const BLOCK: usize = 256;
+
+/// Calls `each` with every row of `left · rightᵀ` in turn, both `[row][depth]`; only a block of them exists at a time.
+pub(crate) fn for_each_row(
+    left: &[f64],
+    right: &[f64],
+    depth: usize,
+    mut each: impl FnMut(usize, &mut [f64]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if left.is_empty() || right.is_empty() {
+        return Ok(());
+    }
+    let columns = right.len() / depth;
+    let mut products = vec![0.0; BLOCK.min(left.len() / depth) * columns];
+    for (block, left) in left.chunks(BLOCK * depth).enumerate() {
+        let rows = left.len() / depth;
+        let products = &mut products[..rows * columns];
+        multiply(products, View::new(left, rows, depth), View::new(right, columns, depth).transposed());
+        for (row, products) in products.chunks_exact_mut(columns).enumerate() {
+            each(block * BLOCK + row, products)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +129,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_row_is_seen_once_in_order() {
+        let (rows, depth) = (2 * BLOCK + 3, 2);
+        let left: Vec<f64> = (0..rows * depth).map(|i| i as f64).collect();
+        let mut seen = 0;
+        for_each_row(&left, &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], depth, |row, products| {
+            let first = (2 * row) as f64;
+            assert_eq!((row, &*products), (seen, &[first, first + 1.0, 2.0 * first + 1.0][..]));
+            seen += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, rows);
+        for_each_row(&[], &[], 0, |_, _| Err(Error::Cancelled)).unwrap();
     }
 }
