@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
-use crate::heads::{HeldOut, Logit, Score};
+use crate::heads::{HeldOut, Score};
 use crate::matrix::softmax;
 use crate::{ClassKey, Error};
 
@@ -66,18 +66,9 @@ impl Conformal {
     /// From examples judged by heads that had not seen them, as calibrated as the scores that sets will be asked for.
     pub fn fit(held_out: &HeldOut, calibration: &Calibration) -> Self {
         let mut by_class: BTreeMap<ClassKey, Vec<f32>> = BTreeMap::new();
-        let mut probabilities = vec![0.0; held_out.classes().len()];
+        let held_out = held_out.clone().calibrated(calibration);
         for (row, &label) in held_out.rows().zip(held_out.labels()) {
-            let mut logits: Vec<Logit> = held_out
-                .classes()
-                .iter()
-                .zip(row)
-                .map(|(&class, &logit)| Logit { class, logit, similarity: 0.0 })
-                .collect();
-            calibration.apply(&mut logits);
-            for (probability, logit) in probabilities.iter_mut().zip(&logits) {
-                *probability = logit.logit;
-            }
+            let mut probabilities = row.to_vec();
             softmax(&mut probabilities);
             by_class.entry(held_out.classes()[label]).or_default().push(probabilities[label] as f32);
         }

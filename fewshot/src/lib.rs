@@ -14,8 +14,10 @@ mod pool;
 mod progress;
 pub mod promotion;
 pub mod readiness;
+mod reliability;
 pub mod select;
 pub mod statistics;
+pub mod training;
 pub mod unknown;
 mod vector;
 
@@ -23,6 +25,7 @@ pub use error::Error;
 pub use examples::Examples;
 pub use pool::Pool;
 pub use progress::Progress;
+pub use reliability::Reliability;
 pub use vector::unit;
 
 /// The caller's stable key of a class (a row id, say); names live elsewhere.

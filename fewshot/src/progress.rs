@@ -14,3 +14,8 @@ pub(crate) fn report(progress: Progress<'_>, share: f64) -> Result<(), Error> {
         ControlFlow::Break(()) => Err(Error::Cancelled),
     }
 }
+
+/// A part of a longer work, from one share of it to another.
+pub(crate) fn part(progress: Progress<'_>, from: f64, to: f64) -> impl FnMut(f64) -> ControlFlow<()> {
+    move |share| progress(from + share * (to - from))
+}

@@ -52,10 +52,10 @@ struct Loss {
     curvature: f64,
 }
 
-/// The temperature of least log-loss and that loss; `None` without rows. Logits must be finite.
+/// The temperature of least log-loss and that loss; `None` without rows. The labels' logits must be finite.
 ///
 /// The loss is convex in the inverse temperature: Newton steps, and halving wherever one would leave the bracket.
-fn best_temperature(held_out: &HeldOut) -> Option<(f64, f64)> {
+pub(crate) fn best_temperature(held_out: &HeldOut) -> Option<(f64, f64)> {
     if held_out.is_empty() {
         return None;
     }
@@ -86,8 +86,10 @@ fn loss_at(held_out: &HeldOut, inverse: f64) -> Loss {
         // A common part of the logits, large in some heads, would drown their variance.
         let own = row[label];
         for ((shifted, scaled), logit) in shifted.iter_mut().zip(&mut probabilities).zip(row) {
-            *shifted = logit - own;
-            *scaled = inverse * *shifted;
+            // A class that the head did not know takes no probability.
+            let known = logit.is_finite();
+            *shifted = if known { logit - own } else { 0.0 };
+            *scaled = if known { inverse * *shifted } else { f64::NEG_INFINITY };
         }
         total.value += softmax(&mut probabilities);
         let mean = dot(&probabilities, &shifted);

@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::Head;
+use super::{Head, Logit};
+use crate::calibrate::Calibration;
 use crate::matrix::softmax;
 use crate::{ClassKey, Error, Examples};
 
@@ -47,10 +48,9 @@ impl HeldOut {
         let counts = examples.counts();
         let mut held_out = Self::new(examples);
         for fold in 0..folds {
-            let (out, kept): (Vec<usize>, Vec<usize>) =
-                (0..examples.len()).partition(|&example| fold_of[example] == fold);
-            let judged: Vec<usize> =
-                out.into_iter().filter(|&example| counts[examples.labels()[example]] > 1).collect();
+            // A class's only example cannot be judged, so it stays.
+            let is_out = |&example: &usize| fold_of[example] == fold && counts[examples.labels()[example]] > 1;
+            let (judged, kept): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(is_out);
             if judged.is_empty() {
                 continue;
             }
@@ -66,6 +66,31 @@ impl HeldOut {
             }
         }
         Ok(held_out)
+    }
+
+    /// The same with every logit multiplied by a factor above 0.
+    #[must_use]
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        for logit in &mut self.logits {
+            *logit *= factor;
+        }
+        self
+    }
+
+    /// The same, rescaled as answers are.
+    #[must_use]
+    pub fn calibrated(mut self, calibration: &Calibration) -> Self {
+        let classes = self.classes.len().max(1);
+        for row in self.logits.chunks_exact_mut(classes) {
+            let mut logits: Vec<Logit> = (self.classes.iter().zip(row.iter()))
+                .map(|(&class, &logit)| Logit { class, logit, similarity: 0.0 })
+                .collect();
+            calibration.apply(&mut logits);
+            for (out, logit) in row.iter_mut().zip(logits) {
+                *out = logit.logit;
+            }
+        }
+        self
     }
 
     /// Classes, ascending.

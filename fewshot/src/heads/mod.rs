@@ -8,6 +8,7 @@ mod nearest;
 mod prototype;
 mod stored;
 
+pub(crate) use choice::best_temperature;
 pub use discriminant::DiscriminantHead;
 pub use held_out::HeldOut;
 pub use logistic::{FitReport, LogisticHead, LogisticOptions};

@@ -91,6 +91,16 @@ impl AdaptiveIndex {
         Self { vectors: ExactIndex::new(dimensions), threshold, state: State::Off }
     }
 
+    /// Length of the vectors.
+    pub fn dimensions(&self) -> usize {
+        self.vectors.dimensions()
+    }
+
+    /// A stored vector.
+    pub fn vector(&self, id: u64) -> Option<&[f32]> {
+        self.vectors.vector(id)
+    }
+
     /// How searches are answered at present.
     pub fn status(&self) -> Status {
         match &self.state {

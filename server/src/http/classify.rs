@@ -19,7 +19,9 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "model": "dozen-vit-tiny-msn", "head": {"version": 3, "method": "logistic"},
-    "data": [{"index": 0, "label": "daisy", "probability": 0.93, "unknown": false,
+    "data": [{"index": 0, "label": "daisy", "probability": 0.93, "margin": 0.89, "unknown": false,
+        "likeness": {"p_value": 0.61, "distance": 0.94, "nearest": "daisy"},
+        "set": {"labels": ["daisy"], "coverage": 0.9, "per_class": false, "examples": 48},
         "scores": [{"label": "daisy", "probability": 0.93, "similarity": 0.81},
             {"label": "tulip", "probability": 0.04, "similarity": 0.52}],
         "evidence": [{"example": "01JZ4X7W3K8M2N5P6Q9R0S1T2V", "label": "daisy", "similarity": 0.88}]}]
@@ -38,8 +40,14 @@ pub(super) struct ClassifyResponse {
 pub(super) struct HeadUsed {
     /// 0 is the prototype head that is always there; trained heads count from 1.
     pub version: i64,
-    /// `prototype` or `logistic`.
+    /// `prototype`, `knn`, `discriminant` or `logistic`.
     pub method: String,
+}
+
+impl From<learn::HeadUsed> for HeadUsed {
+    fn from(learn::HeadUsed { version, method }: learn::HeadUsed) -> Self {
+        Self { version, method }
+    }
 }
 
 /// The answer for one image.
@@ -51,8 +59,22 @@ pub(super) struct Answer {
     pub label: Option<String>,
     /// Probability of the best candidate.
     pub probability: f32,
-    /// The best probability is under `min_confidence`.
+    /// What the best candidate is ahead of the second, in probability.
+    pub margin: f32,
+    /// There is no label; `reason` says why.
     pub unknown: bool,
+    /// Why the answer is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub reason: Option<Reason>,
+    /// How like the labelled examples the image is; absent while no class has two examples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub likeness: Option<Likeness>,
+    /// With `coverage`: the classes that together hold the truth with that probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub set: Option<LabelSet>,
     /// With `masks`: how far the vectors of the masks disagree, 0 (not at all) to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -63,6 +85,40 @@ pub(super) struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub evidence: Option<Vec<Evidence>>,
+}
+
+/// Why an answer is unknown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reason {
+    /// `likeness.p_value` is not above `false_rejection_rate`.
+    UnlikeExamples,
+    /// The best probability is below `min_confidence`.
+    LowConfidence,
+}
+
+/// How like the labelled examples an image is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Likeness {
+    /// Share of the examples that are at least as far from their nearest class when they are left out of it.
+    pub p_value: f32,
+    /// Distance to the nearest class; 1 is typical of its examples.
+    pub distance: f32,
+    /// Id of the nearest class, while it exists.
+    pub nearest: Option<String>,
+}
+
+/// Classes that together hold the truth with a promised probability.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LabelSet {
+    /// Ids of the classes, best first.
+    pub labels: Vec<String>,
+    /// The promise, as asked for.
+    pub coverage: f64,
+    /// The promise holds for the images of every class by itself, not only for all together.
+    pub per_class: bool,
+    /// Labelled examples that it rests on. With fewer than 1 / (1 − coverage) the set holds all candidates.
+    pub examples: usize,
 }
 
 /// One candidate class.
@@ -89,7 +145,22 @@ pub(super) struct Evidence {
 
 impl Answer {
     fn new(index: usize, spread: Option<f32>, answer: learn::Answer, explain: bool) -> Self {
-        let learn::Answer { label, probability, unknown, scores, evidence } = answer;
+        let learn::Answer { label, probability, margin, doubt, likeness, set, scores, evidence } = answer;
+        let reason = doubt.map(|doubt| match doubt {
+            learn::Doubt::UnlikeExamples => Reason::UnlikeExamples,
+            learn::Doubt::LowConfidence => Reason::LowConfidence,
+        });
+        let likeness = likeness.map(|learn::Likeness { p_value, distance, nearest }| Likeness {
+            p_value,
+            distance,
+            nearest,
+        });
+        let set = set.map(|learn::LabelSet { labels, coverage, per_class, examples }| LabelSet {
+            labels,
+            coverage,
+            per_class,
+            examples,
+        });
         let scores = scores
             .into_iter()
             .map(|learn::Score { label, probability, similarity }| Score { label, probability, similarity })
@@ -98,7 +169,19 @@ impl Answer {
             .into_iter()
             .map(|learn::Evidence { example, label, similarity }| Evidence { example, label, similarity })
             .collect();
-        Self { index, label, probability, unknown, spread, scores, evidence: explain.then_some(evidence) }
+        Self {
+            index,
+            label,
+            probability,
+            margin,
+            unknown: reason.is_some(),
+            reason,
+            likeness,
+            set,
+            spread,
+            scores,
+            evidence: explain.then_some(evidence),
+        }
     }
 }
 
@@ -112,8 +195,9 @@ fn of_candidates(error: LearnError) -> Problem {
 
 /// Classify images
 ///
-/// Answers the most probable class of each image with probabilities, the nearest stored examples as evidence, and the
-/// head that answered. Send a form with one part `image` per image, the raw bytes of one image, or JSON. Needs at least
+/// Answers the most probable class of each image with probabilities, how like the examples it is, the nearest stored
+/// examples as evidence, and the head that answered; with `coverage` also a set of classes that holds the truth as often
+/// as asked. Send a form with one part `image` per image, the raw bytes of one image, or JSON. Needs at least
 /// one example; needs no training, which only makes the answers better.
 #[utoipa::path(
     post, path = "/classify", tag = "images", params(ClassifyOptions),
@@ -150,12 +234,14 @@ pub(super) async fn classify(
         match outcome {
             Err(problem) => data.push(Outcome::failed(index, problem)),
             Ok(spread) => data.extend(answers.next().map(|answer| {
-                let known = if answer.unknown { "unknown" } else { "known" };
+                let known = if answer.doubt.is_some() { "unknown" } else { "known" };
                 metrics::counter!(names::CLASSIFY_TOTAL, "outcome" => known).increment(1);
                 Outcome::Done(Answer::new(index, spread, answer, learn_options.evidence > 0))
             })),
         }
     }
-    let head = HeadUsed { version: head.version, method: head.method };
-    Ok((timing, Json(ClassifyResponse { model: services.engine.info().name.clone(), head, data })))
+    Ok((
+        timing,
+        Json(ClassifyResponse { model: services.engine.info().name.clone(), head: head.into(), data }),
+    ))
 }

@@ -54,7 +54,7 @@ impl From<jobs::JobStatus> for JobStatus {
 #[schema(example = json!({
     "id": "01JZ4X7W3K8M2N5P6Q9R0S1T2V", "collection": "default", "status": "succeeded", "scope": "head",
     "method": "logistic", "progress": 1.0, "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00Z",
-    "finished_at": "2026-01-01T00:00:01Z", "result": {"head_version": 4, "metrics": {"training_accuracy": 1.0}}
+    "finished_at": "2026-01-01T00:00:01Z", "result": {"head_version": 4, "activated": true, "metrics": {"held_out": {"accuracy": 0.9}}}
 }))]
 pub(super) struct Job {
     /// Id of the job.

@@ -3,6 +3,7 @@
 //! Handlers only translate: they extract, call the engine and the learner, and write the answer. What a caller may get
 //! wrong is found by the extractors (`extract.rs`, `payload/`), which refuse with problems.
 
+mod audit;
 pub mod auth;
 mod classes;
 mod classify;
@@ -19,6 +20,7 @@ mod paging;
 pub mod payload;
 pub mod problem;
 mod problem_from;
+mod readiness;
 mod responses;
 mod state;
 mod train;
@@ -52,6 +54,9 @@ fn collection_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(examples::example_image))
         .routes(routes!(heads::list_heads))
         .routes(routes!(heads::activate_head))
+        .routes(routes!(heads::diff_heads))
+        .routes(routes!(readiness::readiness))
+        .routes(routes!(audit::audit))
 }
 
 /// Operations on the server as a whole.
@@ -60,6 +65,8 @@ fn server_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::get_job))
         .routes(routes!(jobs::cancel_job))
+        .routes(routes!(audit::list_findings))
+        .routes(routes!(audit::resolve_finding))
         .routes(routes!(events::job_events))
         .routes(routes!(operations::livez))
         .routes(routes!(operations::readyz))

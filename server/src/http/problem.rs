@@ -76,6 +76,8 @@ codes! {
     HeadNotFound = NOT_FOUND "head_not_found" "There is no such head version";
     /// The job does not exist.
     JobNotFound = NOT_FOUND "job_not_found" "There is no such job";
+    /// The audit has no finding of that number.
+    FindingNotFound = NOT_FOUND "finding_not_found" "There is no such finding";
     /// The problem code does not exist.
     ProblemNotFound = NOT_FOUND "problem_not_found" "There is no such problem";
     /// The path exists, but not with this method.
@@ -90,6 +92,8 @@ codes! {
     ClassChanged = PRECONDITION_FAILED "class_changed" "The class has changed";
     /// The head was fitted on the vectors of another encoder.
     HeadOfOtherEncoder = CONFLICT "head_of_other_encoder" "The head belongs to another encoder";
+    /// The finding was resolved already.
+    FindingResolved = CONFLICT "finding_resolved" "The finding is resolved";
     /// The job has ended, so it cannot be cancelled.
     JobEnded = CONFLICT "job_ended" "The job has ended";
     /// The body is larger than the server accepts.

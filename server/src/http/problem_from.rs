@@ -17,6 +17,11 @@ impl From<LearnError> for Problem {
             LearnError::UnknownExample { .. } => Self::new(Code::ExampleNotFound, detail),
             LearnError::UnknownHead { .. } => Self::new(Code::HeadNotFound, detail),
             LearnError::UnknownJob { .. } => Self::new(Code::JobNotFound, detail),
+            LearnError::UnknownFinding { .. } => Self::new(Code::FindingNotFound, detail),
+            LearnError::FindingResolved { .. } => Self::new(Code::FindingResolved, detail),
+            LearnError::NowhereToMove { .. } => {
+                Self::new(Code::InvalidRequest, detail.clone()).at("/to", detail)
+            }
             LearnError::ClassChanged { .. } => Self::new(Code::ClassChanged, detail),
             LearnError::ClassExists { .. } => Self::new(Code::ClassExists, detail),
             LearnError::NoExamples => Self::new(Code::NoExamples, detail),

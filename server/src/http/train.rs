@@ -10,21 +10,26 @@ use crate::learn::TrainRequest;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use dozen_fewshot::training::{self, TrainingOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What to train. Everything may be left out.
 #[derive(Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schema(example = json!({"scope": "head", "method": "logistic"}))]
+#[schema(example = json!({"scope": "head", "method": "auto"}))]
+#[derive(Default)]
 pub(super) struct TrainBody {
     /// What is trained.
     scope: Scope,
     /// How.
     method: Method,
-    /// Strength λ of the L2 penalty, above 0: larger is smoother, and steadier with few or mixed-up examples.
-    #[schema(exclusive_minimum = 0.0)]
-    l2: f64,
+    /// With `logistic`: strength λ of the L2 penalty, above 0; larger is smoother, and steadier with few or mixed-up
+    /// examples. Chosen by held-out examples unless given.
+    #[schema(exclusive_minimum = 0.0, nullable = false)]
+    l2: Option<f64>,
+    /// Activate the new version even where it does worse on the held-back slice than the one in use.
+    force: bool,
 }
 
 /// What is trained.
@@ -40,36 +45,48 @@ pub(super) enum Scope {
 #[derive(Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Method {
-    /// Multinomial logistic regression.
+    /// The method that loses least on examples left out; class means unless another is better on the held-back slice.
     #[default]
+    Auto,
+    /// Class means, compared by cosine.
+    Prototype,
+    /// The nearest examples vote.
+    Knn,
+    /// Linear discriminant analysis.
+    Discriminant,
+    /// Multinomial logistic regression.
     Logistic,
 }
 
-impl Default for TrainBody {
-    fn default() -> Self {
-        Self { scope: Scope::default(), method: Method::default(), l2: TrainRequest::default().l2 }
+impl Method {
+    fn to_learn(self) -> Option<training::Method> {
+        match self {
+            Self::Auto => None,
+            Self::Prototype => Some(training::Method::Prototype),
+            Self::Knn => Some(training::Method::Nearest),
+            Self::Discriminant => Some(training::Method::Discriminant),
+            Self::Logistic => Some(training::Method::Logistic),
+        }
     }
 }
 
 impl TrainBody {
     fn request(self) -> Result<TrainRequest, Problem> {
-        if !(self.l2.is_finite() && self.l2 > 0.0) {
-            return Err(Problem::invalid("/l2", format!("is {}, it has to be above 0", self.l2)));
+        if let Some(l2) = self.l2
+            && !(l2.is_finite() && l2 > 0.0)
+        {
+            return Err(Problem::invalid("/l2", format!("is {l2}, it has to be above 0")));
         }
-        let scope = match self.scope {
-            Scope::Head => "head",
-        };
-        let method = match self.method {
-            Method::Logistic => "logistic",
-        };
-        Ok(TrainRequest { scope: scope.to_owned(), method: method.to_owned(), l2: self.l2 })
+        let Scope::Head = self.scope;
+        let options = TrainingOptions { method: self.method.to_learn(), l2: self.l2 };
+        Ok(TrainRequest { options, force: self.force })
     }
 }
 
 /// A job that was accepted.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
-    "id": "01JZ4X7W3K8M2N5P6Q9R0S1T2V", "status": "queued", "scope": "head", "method": "logistic",
+    "id": "01JZ4X7W3K8M2N5P6Q9R0S1T2V", "status": "queued", "scope": "head", "method": "auto",
     "created_at": "2026-01-01T00:00:00Z"
 }))]
 pub(super) struct AcceptedJob {
@@ -85,10 +102,21 @@ pub(super) struct AcceptedJob {
     pub created_at: String,
 }
 
+impl AcceptedJob {
+    /// 202, with the place where the job lives.
+    pub(super) fn response(job: Job) -> impl IntoResponse + use<> {
+        let location = format!("/jobs/{}", job.id);
+        let Job { id, status, scope, method, created_at, .. } = job;
+        let accepted = Self { id, status: status.into(), scope, method, created_at };
+        (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted))
+    }
+}
+
 /// Train the head
 ///
-/// Persists a job and answers at once; `Location` names the job. When it is done, its head version answers calls, and
-/// the version before it stays for a step back. Needs examples in at least two classes. A job survives a restart.
+/// Persists a job and answers at once; `Location` names the job. When it is done, its head version answers calls, unless it
+/// does worse, beyond chance, than the one in use on a slice of the examples that neither has seen; the version before it
+/// stays for a step back. Needs examples in at least two classes. A job survives a restart.
 #[utoipa::path(
     post, path = "/train", tag = "training", request_body = TrainBody,
     responses(
@@ -102,9 +130,5 @@ pub(super) async fn train(
     PathParams(path): PathParams<CollectionPath>,
     JsonBody(body): JsonBody<TrainBody>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
-    let job = services.learner.train(&path.collection, body.request()?).await?;
-    let location = format!("/jobs/{}", job.id);
-    let Job { id, status, scope, method, created_at, .. } = job;
-    let accepted = AcceptedJob { id, status: status.into(), scope, method, created_at };
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)))
+    Ok(AcceptedJob::response(services.learner.train(&path.collection, body.request()?).await?))
 }

@@ -3,17 +3,22 @@
 //! One worker takes jobs in order. Each step is written before it is told: the row and the event of a change are one
 //! transaction, and subscribers hear of it after the commit.
 
-mod fit;
+mod audit;
+mod failure;
 #[cfg(test)]
 mod tests;
+mod thread;
+mod train;
 mod types;
+mod work;
 mod worker;
 
 pub use types::{Job, JobEvent, JobStatus};
+pub(crate) use work::Request;
 
 use crate::learn::core::{Core, detached};
 use crate::learn::cursor::{self, List};
-use crate::learn::{LearnError, Page, Paged, TrainRequest};
+use crate::learn::{LearnError, Page, Paged};
 use crate::store::StoreError;
 use crate::store::jobs::{self, JobEventRow, JobRow, NewJob};
 use serde_json::{Value, json};
@@ -78,17 +83,17 @@ impl Jobs {
     }
 
     /// Puts a job into the queue.
-    pub(crate) async fn submit(&self, collection: &str, request: &TrainRequest) -> Result<Job, LearnError> {
+    pub(crate) async fn submit(&self, collection: &str, request: Request) -> Result<Job, LearnError> {
         let queue = Arc::clone(&self.queue);
-        let (collection, request) = (collection.to_owned(), request.clone());
+        let collection = collection.to_owned();
         detached(async move {
             let id = queue.core.store.new_id();
             let text = serde_json::to_string(&request).map_err(|error| sqlx::Error::Encode(error.into()));
             let new = NewJob {
                 id: &id,
                 collection: &collection,
-                scope: &request.scope,
-                method: &request.method,
+                scope: request.scope(),
+                method: request.method(),
                 request: &text.map_err(StoreError::from)?,
             };
             let mut change = queue.begin().await?;

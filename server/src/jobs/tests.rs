@@ -1,8 +1,10 @@
 //! Jobs from request to end, through cancels, restarts and failures.
 
+use super::thread::Control;
 use super::*;
 use crate::learn::tests::{Place, all, ended, fill, three_classes, train};
-use crate::learn::{DEFAULT_COLLECTION, Learner};
+use crate::learn::{DEFAULT_COLLECTION, Learner, TrainRequest};
+use dozen_fewshot::training::{Method, TrainingOptions};
 
 /// A learner whose worker does nothing any more, with a job in the queue.
 async fn queued(place: &Place) -> (Learner, Job) {
@@ -11,6 +13,12 @@ async fn queued(place: &Place) -> (Learner, Job) {
     let job = learner.train(DEFAULT_COLLECTION, TrainRequest::default()).await.unwrap();
     assert_eq!(job.status, JobStatus::Queued);
     (learner, job)
+}
+
+/// A request that no fit can honour.
+fn negative_penalty() -> TrainRequest {
+    let options = TrainingOptions { method: Some(Method::Logistic), l2: Some(-1.0) };
+    TrainRequest { options, force: false }
 }
 
 async fn newest_version(learner: &Learner) -> i64 {
@@ -24,7 +32,7 @@ async fn a_job_ends_with_a_head_version_and_metrics() {
     let mut live = learner.jobs().subscribe();
     let job = train(&learner).await;
     assert_eq!(job.status, JobStatus::Succeeded, "{:?}", job.error);
-    assert_eq!((job.scope.as_str(), job.method.as_str()), ("head", "logistic"));
+    assert_eq!((job.scope.as_str(), job.method.as_str()), ("head", "auto"));
     assert!((job.progress - 1.0).abs() < f64::EPSILON);
     assert!(job.created_at <= job.started_at.clone().unwrap() && job.started_at <= job.finished_at);
     let result = job.result.unwrap();
@@ -121,12 +129,12 @@ async fn a_running_job_is_cancelled_at_its_next_check() {
     let mut change = queue.begin().await.unwrap();
     let row = jobs::claim(&mut change.transaction).await.unwrap().unwrap();
     change.commit().await.unwrap();
-    let set =
-        fit::TrainingSet::read(&queue.core, DEFAULT_COLLECTION, &TrainRequest::default()).await.unwrap();
-    let fitted = set.fit().unwrap().await.unwrap().unwrap();
+    let control = Control::default();
+    let work = Request::Head(TrainRequest::default()).start(queue, &row, &control).await.unwrap();
+    let product = work.await.unwrap().unwrap();
     assert_eq!(jobs.cancel(&job.id).await.unwrap().status, JobStatus::Running);
 
-    worker::succeed(queue, &row, fitted).await.unwrap();
+    product.settle(queue, &row).await.unwrap();
     assert_eq!(jobs.get(&job.id).await.unwrap().status, JobStatus::Cancelled);
     assert_eq!(newest_version(&learner).await, 0, "nothing of it is stored");
 }
@@ -149,10 +157,7 @@ async fn a_cancel_survives_a_restart() {
 async fn failures_say_what_to_do() {
     let place = Place::new();
     let (learner, emptied) = queued(&place).await;
-    let request = TrainRequest { method: "magic".to_owned(), ..TrainRequest::default() };
-    let unsupported = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
-    let request = TrainRequest { l2: -1.0, ..TrainRequest::default() };
-    let negative = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
+    let negative = learner.train(DEFAULT_COLLECTION, negative_penalty()).await.unwrap();
     learner.delete_class(DEFAULT_COLLECTION, "rose", None).await.unwrap();
     learner.delete_class(DEFAULT_COLLECTION, "tulip", None).await.unwrap();
     learner.close().await;
@@ -162,14 +167,12 @@ async fn failures_say_what_to_do() {
     assert_eq!(emptied.status, JobStatus::Failed);
     let error = emptied.error.unwrap();
     assert_eq!(error["code"], "too_few_classes");
-    assert!(error["message"].as_str().unwrap().starts_with("1 classes have examples"), "{error}");
-    assert_eq!(ended(&learner, &unsupported.id).await.error.unwrap()["code"], "unsupported_training");
+    assert!(error["message"].as_str().unwrap().starts_with("1 classes with examples"), "{error}");
     assert_eq!(ended(&learner, &negative.id).await.error.unwrap()["code"], "too_few_classes");
     assert_eq!(newest_version(&learner).await, 0);
 
     fill(&learner, "rose", 1, 3).await;
-    let request = TrainRequest { l2: -1.0, ..TrainRequest::default() };
-    let negative = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
+    let negative = learner.train(DEFAULT_COLLECTION, negative_penalty()).await.unwrap();
     assert_eq!(ended(&learner, &negative.id).await.error.unwrap()["code"], "invalid_option");
     let events = learner.jobs().events_after(&negative.id, 0).await.unwrap();
     assert_eq!(events.last().unwrap().data["error"]["code"], "invalid_option");

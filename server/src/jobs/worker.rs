@@ -1,18 +1,20 @@
-//! The one worker: takes the oldest queued job, fits, stores and activates the new head version.
+//! The one worker: takes the oldest queued job, does its work on a thread of its own, and stores what came of it.
 
-use super::fit::{Failure, Fitted, TrainingSet};
-use super::{JobStatus, Queue, append, finish};
-use crate::learn::classify::LOGISTIC;
-use crate::learn::state::{Change, TrainedHead};
-use crate::learn::{LearnError, TrainRequest};
-use crate::store::heads::{self, NewHead};
+use super::failure::Failure;
+use super::thread::Control;
+use super::work::{Product, Request};
+use super::{JobStatus, Queue};
+use crate::learn::LearnError;
 use crate::store::jobs::{self, JobRow};
-use crate::store::{collections, read_json};
+use crate::store::read_json;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How often a running job's progress is stored and told, and a cancel looked for.
+const BEAT: Duration = Duration::from_millis(250);
 
 /// Pause after the store failed, so that a full disk is not asked a thousand times a second.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -41,7 +43,7 @@ pub(super) async fn run(queue: Arc<Queue>, stop: CancellationToken) {
 
 /// How a job's work ended, failures apart.
 enum Outcome {
-    Fitted(Fitted),
+    Done(Product),
     /// Asked for by a caller.
     Cancelled,
     /// The server stops.
@@ -65,8 +67,8 @@ async fn step(queue: &Queue, stop: &CancellationToken) -> Result<ControlFlow<()>
     let Some(job) = claimed else { return Ok(ControlFlow::Break(())) };
     tracing::info!(job = job.id, collection = job.collection, "job started");
     match work(queue, &job, stop).await {
-        Ok(Outcome::Fitted(fitted)) => succeed(queue, &job, fitted).await?,
-        Ok(Outcome::Cancelled) => cancelled(queue, &job).await?,
+        Ok(Outcome::Done(product)) => product.settle(queue, &job).await?,
+        Ok(Outcome::Cancelled) => queue.cancelled(&job).await?,
         Ok(Outcome::Stopped) => {
             let mut change = queue.begin().await?;
             change.requeue(&job, "the server stops; the job runs again at its next start").await?;
@@ -82,58 +84,54 @@ async fn step(queue: &Queue, stop: &CancellationToken) -> Result<ControlFlow<()>
     Ok(ControlFlow::Continue(()))
 }
 
-/// Does a job's work without storing anything.
+/// Does a job's work; nothing but its progress is stored.
 async fn work(queue: &Queue, job: &JobRow, stop: &CancellationToken) -> Result<Outcome, Failure> {
     if job.cancel_requested {
         return Ok(Outcome::Cancelled);
     }
-    let request: TrainRequest = read_json(&format!("the request of job {}", job.id), job.request.as_bytes())
+    let request: Request = read_json(&format!("the request of job {}", job.id), job.request.as_bytes())
         .map_err(LearnError::from)?;
-    let fit = TrainingSet::read(&queue.core, &job.collection, &request).await?.fit()?;
-    tokio::select! {
-        // A fit under way is left to itself: it changes nothing but the answer nobody takes.
-        () = stop.cancelled() => Ok(Outcome::Stopped),
-        fitted = fit => match fitted {
-            Ok(fitted) => Ok(Outcome::Fitted(fitted?)),
-            Err(_) => Err(Failure::Panicked("the thread ended without an answer".to_owned())),
-        },
+    let control = Control::default();
+    let mut work = request.start(queue, job, &control).await?;
+    let mut cancelled = false;
+    loop {
+        tokio::select! {
+            // It ends at its next report, and changes nothing but the answer nobody takes.
+            () = stop.cancelled() => {
+                control.stop();
+                return Ok(Outcome::Stopped);
+            }
+            result = &mut work => return match result {
+                Ok(Err(Failure::Learning(dozen_fewshot::Error::Cancelled))) if cancelled => Ok(Outcome::Cancelled),
+                Ok(product) => Ok(Outcome::Done(product?)),
+                Err(_) => Err(Failure::Panicked("the thread ended without an answer".to_owned())),
+            },
+            () = tokio::time::sleep(BEAT) => {
+                cancelled = queue.progress(job, control.share()).await?;
+                if cancelled {
+                    control.stop();
+                }
+            }
+        }
     }
 }
 
-async fn cancelled(queue: &Queue, job: &JobRow) -> Result<(), LearnError> {
-    let mut change = queue.begin().await?;
-    change.finish(job, JobStatus::Cancelled, None, None).await?;
-    change.commit().await
-}
-
-/// Stores the head as the next version, activates it and ends the job: one transaction, then memory.
-pub(super) async fn succeed(queue: &Queue, job: &JobRow, fitted: Fitted) -> Result<(), LearnError> {
-    let mut write = queue.core.begin(&job.collection).await?;
-    // Under the writer's transaction: a cancel is before this or finds the job ended.
-    if super::find(&mut write.transaction, &job.id).await?.cancel_requested {
-        drop(write);
-        return cancelled(queue, job).await;
+impl Queue {
+    /// Stores and tells how far a running job is; true if it is to end.
+    async fn progress(&self, job: &JobRow, share: f64) -> Result<bool, LearnError> {
+        let mut change = self.begin().await?;
+        let row = jobs::set_progress(&mut change.transaction, job.key, share).await?;
+        if share > job.progress && share < 1.0 {
+            change.event(job, "progress", &json!({ "status": "running", "progress": share })).await?;
+        }
+        change.commit().await?;
+        Ok(row.cancel_requested)
     }
-    let head = NewHead {
-        collection: write.collection,
-        method: LOGISTIC,
-        parameters: &json!(fitted.options).to_string(),
-        metrics: &fitted.metrics.to_string(),
-        parent: fitted.parent,
-        encoder: queue.core.store.encoder,
-        weights: &fitted.weights,
-    };
-    let version = heads::create(&mut write.transaction, &head).await?;
-    write.record("head.created", &json!({ "version": version, "job": job.id })).await?;
-    collections::set_active_head(&mut write.transaction, write.collection, version).await?;
-    write.change(Change::Head(Some(Arc::new(TrainedHead::new(version, fitted.head)))));
-    let metric = append(&mut write.transaction, job, "metric", &fitted.metrics).await?;
-    let result = json!({ "head_version": version, "metrics": fitted.metrics });
-    let (_, done) = finish(&mut write.transaction, job, JobStatus::Succeeded, Some(&result), None).await?;
-    let settling = queue.settling.write().await;
-    write.commit().await?;
-    drop(settling);
-    queue.publish(vec![metric, done]);
-    tracing::info!(job = job.id, collection = job.collection, version, "head activated");
-    Ok(())
+
+    /// Ends a job as its caller asked.
+    pub(super) async fn cancelled(&self, job: &JobRow) -> Result<(), LearnError> {
+        let mut change = self.begin().await?;
+        change.finish(job, JobStatus::Cancelled, None, None).await?;
+        change.commit().await
+    }
 }

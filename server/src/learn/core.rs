@@ -4,12 +4,15 @@
 //! sees the changes in the order of the store. The state's own lock is held only while it is read or changed, never
 //! across an await.
 
-use super::state::{Change, State, TrainedHead};
+use super::state::{Change, State};
+use super::trained::{StoredHead, TrainedHead};
+use super::untrained::Untrained;
 use super::{Class, LearnError, name};
 use crate::store::classes::ClassRow;
 use crate::store::collections::{self, CollectionRow};
 use crate::store::examples::ExampleRow;
 use crate::store::{Store, StoreError, blocking, classes, examples, heads, read_json, read_vector};
+use dozen_fewshot::Reliability;
 use dozen_models::EncoderInfo;
 use futures_util::TryStreamExt;
 use serde_json::Value;
@@ -33,7 +36,11 @@ struct Slot {
     name: String,
     /// Serialises writes.
     writing: Arc<tokio::sync::Mutex<()>>,
-    state: RwLock<State>,
+    /// Serialises questions that take long.
+    advising: Arc<tokio::sync::Mutex<()>>,
+    state: Arc<RwLock<State>>,
+    /// What makes the answers of the prototype head reliable.
+    untrained: Untrained,
     /// A write failed half-way: memory may differ from the store and is rebuilt before the next write.
     stale: AtomicBool,
 }
@@ -83,6 +90,47 @@ impl Core {
             None => look(&State::new(dimensions)),
         })
         .await
+    }
+
+    /// The trained head that a collection answers with, if it does; in the store, not only in memory, it is the same.
+    pub(crate) async fn active_head(&self, collection: &str) -> Result<Option<Arc<TrainedHead>>, LearnError> {
+        Ok(self.read(collection, |state| state.trained.clone()).await?)
+    }
+
+    /// A version of a collection's head that this encoder can use; `None` is the prototype head, version 0.
+    pub(super) async fn head(
+        &self,
+        collection: &str,
+        version: i64,
+    ) -> Result<Option<Arc<TrainedHead>>, LearnError> {
+        if version == 0 {
+            return Ok(None);
+        }
+        let unknown = || LearnError::UnknownHead { version };
+        let mut reader = self.store.read().await?;
+        let row = collections::find(&mut reader, collection).await?.ok_or_else(unknown)?;
+        let head = heads::find(&mut reader, row.key, version).await?.ok_or_else(unknown)?;
+        if head.encoder_key != self.store.encoder {
+            return Err(LearnError::HeadOfOtherEncoder { version });
+        }
+        Ok(Some(trained_head(&mut reader, row.key, version).await?))
+    }
+
+    /// A turn to compute advice for callers, one at a time in a collection, so that slow questions do not pile up.
+    pub(super) async fn advising(&self, collection: &str) -> Option<OwnedMutexGuard<()>> {
+        match self.slot(collection) {
+            Some(slot) => Some(Arc::clone(&slot.advising).lock_owned().await),
+            None => None,
+        }
+    }
+
+    /// What makes the answers of a collection's prototype head reliable; `None` where a trained head answers, or without
+    /// examples.
+    pub(super) async fn untrained(&self, collection: &str) -> Result<Option<Arc<Reliability>>, LearnError> {
+        match self.slot(collection) {
+            Some(slot) => slot.untrained.get(&slot.state).await,
+            None => Ok(None),
+        }
     }
 
     /// Numbers of live classes and examples over all collections.
@@ -143,7 +191,9 @@ impl Core {
             Arc::new(Slot {
                 name: collection.to_owned(),
                 writing: Arc::default(),
-                state: RwLock::new(State::new(self.encoder.dimensions)),
+                advising: Arc::default(),
+                state: Arc::new(RwLock::new(State::new(self.encoder.dimensions))),
+                untrained: Untrained::default(),
                 stale: AtomicBool::new(false),
             })
         });
@@ -215,8 +265,8 @@ pub(crate) async fn trained_head(
     version: i64,
 ) -> Result<Arc<TrainedHead>, StoreError> {
     let weights = heads::weights(connection, collection, version).await?;
-    let head = read_json(&format!("the weights of head version {version}"), &weights)?;
-    Ok(Arc::new(TrainedHead::new(version, head)))
+    let stored: StoredHead = read_json(&format!("the weights of head version {version}"), &weights)?;
+    Ok(Arc::new(TrainedHead::new(version, stored.checked(version)?)))
 }
 
 /// A write in progress: one transaction and what it will change in memory. Dropping it takes everything back.

@@ -14,6 +14,8 @@ pub(crate) enum List {
     Classes,
     /// Examples, oldest first.
     Examples,
+    /// What an audit found, the most pressing first.
+    Findings,
     /// Head versions, newest first.
     Heads,
     /// Jobs, newest first.
@@ -25,6 +27,7 @@ impl List {
         match self {
             List::Classes => "classes",
             List::Examples => "examples",
+            List::Findings => "findings",
             List::Heads => "heads",
             List::Jobs => "jobs",
         }

@@ -42,6 +42,30 @@ pub enum LearnError {
         /// Id.
         job: String,
     },
+    /// No such finding of that audit.
+    #[error("audit `{job}` has no finding {number}; list its findings to see which there are")]
+    UnknownFinding {
+        /// Id of the audit's job.
+        job: String,
+        /// What was asked for.
+        number: i64,
+    },
+    /// Somebody has resolved the finding already.
+    #[error("finding {number} of audit `{job}` is {done} already; undo that at the examples themselves")]
+    FindingResolved {
+        /// Id of the audit's job.
+        job: String,
+        /// What was asked for.
+        number: i64,
+        /// How it was resolved.
+        done: String,
+    },
+    /// The finding names no class to move to, or that class is gone.
+    #[error("finding {number} names no class that its examples could move to; name one in `to`")]
+    NowhereToMove {
+        /// What was asked for.
+        number: i64,
+    },
     /// Creating or renaming onto an existing class.
     #[error("class `{class}` exists already; choose another id or delete that class first")]
     ClassExists {

@@ -237,7 +237,11 @@ async fn add(
 }
 
 /// Gives a live example another label; returns the example that carries the content afterwards.
-async fn relabel(write: &mut Write, row: ExampleRow, to: &ClassRow) -> Result<ExampleRow, LearnError> {
+pub(super) async fn relabel(
+    write: &mut Write,
+    row: ExampleRow,
+    to: &ClassRow,
+) -> Result<ExampleRow, LearnError> {
     let there = examples::find_content(&mut write.transaction, to.key, &row.content_hash).await?;
     let vector = write.vector(&row).await?;
     let Some(there) = there else {
@@ -278,7 +282,7 @@ impl Write {
     }
 
     /// Puts a tombstone on a live example.
-    async fn leave(&mut self, row: &ExampleRow) -> Result<(), LearnError> {
+    pub(super) async fn leave(&mut self, row: &ExampleRow) -> Result<(), LearnError> {
         let vector = self.vector(row).await?;
         examples::set_deleted(&mut self.transaction, row.key, true).await?;
         self.change(Change::Leave { example: row.key, vector });

@@ -1,6 +1,5 @@
 //! Head versions: list and activate.
 
-use super::classify::PROTOTYPE;
 use super::core::{Core, detached, trained_head};
 use super::cursor::{self, List};
 use super::state::Change;
@@ -8,6 +7,7 @@ use super::{HeadVersion, LearnError, Learner, Page, Paged, name};
 use crate::store::collections::{self, CollectionRow};
 use crate::store::heads::{self, HeadRow};
 use crate::store::{StoreError, read_json};
+use dozen_fewshot::training::Method;
 use serde_json::{Value, json};
 
 impl Learner {
@@ -69,7 +69,7 @@ impl Learner {
 fn prototype(core: &Core, row: &CollectionRow) -> HeadVersion {
     HeadVersion {
         version: 0,
-        method: PROTOTYPE.to_owned(),
+        method: Method::Prototype.word().to_owned(),
         active: row.active_head == 0,
         parameters: json!({}),
         metrics: json!({}),

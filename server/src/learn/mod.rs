@@ -4,28 +4,35 @@
 //! prototype head, so the next answer sees it. A write runs to its end even when its caller goes away. A collection that
 //! does not exist reads as empty and appears with its first class or example.
 
+mod audit;
 mod classes;
 pub(crate) mod classify;
 pub(crate) mod core;
 pub(crate) mod cursor;
+mod diff;
 mod error;
 mod examples;
 mod heads;
+pub(crate) mod labelled;
 mod name;
+mod readiness;
 mod reembed;
 pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod trained;
 mod types;
+mod untrained;
 
 pub use error::LearnError;
 pub use types::{
-    Added, AddedExample, Answer, Class, ClassifyOptions, Evidence, Example, HeadUsed, HeadVersion,
-    NewExample, Page, Paged, Score, TrainRequest,
+    Added, AddedExample, Answer, AuditRequest, Class, ClassReadiness, ClassifyOptions, Diff, Difference,
+    Doubt, Evidence, Example, Finding, FindingExample, HeadUsed, HeadVersion, LabelSet, Likeness, NewExample,
+    Page, Paged, Readiness, Resolution, Score, TrainRequest,
 };
 
 use self::core::Core;
-use crate::jobs::{Job, Jobs};
+use crate::jobs::{Job, Jobs, Request};
 use dozen_models::EncoderInfo;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +79,7 @@ impl Learner {
         if actual < TrainRequest::NEEDED_CLASSES {
             return Err(LearnError::TooFewClasses { needed: TrainRequest::NEEDED_CLASSES, actual });
         }
-        self.jobs.submit(collection, &request).await
+        self.jobs.submit(collection, Request::Head(request)).await
     }
 
     /// Stops the job worker (a running job is requeued), waits for writes in progress and closes the database.

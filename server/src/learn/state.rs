@@ -1,28 +1,16 @@
 //! A collection in memory: class table, index and heads. Everything here can be rebuilt from the store, and is, with the
 //! same changes that writes apply.
 
+use super::trained::TrainedHead;
 use super::{Class, LearnError};
 use crate::store::StoreError;
 use crate::store::classes::ClassRow;
 use dozen_fewshot::ClassKey;
-use dozen_fewshot::heads::{Head, LogisticHead, PrototypeHead};
+use dozen_fewshot::heads::{Head, PrototypeHead};
 use dozen_fewshot::index::{AdaptiveIndex, VectorIndex};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use ulid::Ulid;
-
-/// A fitted head that answers while it knows every candidate.
-pub(crate) struct TrainedHead {
-    pub(crate) version: i64,
-    pub(crate) classes: HashSet<ClassKey>,
-    pub(crate) head: LogisticHead,
-}
-
-impl TrainedHead {
-    pub(crate) fn new(version: i64, head: LogisticHead) -> Self {
-        Self { version, classes: head.classes().into_iter().collect(), head }
-    }
-}
 
 /// One step of a write, applied after its transaction. Keys are those of the rows.
 pub(crate) enum Change {
@@ -66,6 +54,8 @@ pub(crate) struct State {
     pub(super) index: AdaptiveIndex,
     pub(super) prototypes: PrototypeHead,
     pub(super) trained: Option<Arc<TrainedHead>>,
+    /// Counts the vectors that came and went.
+    pub(super) changes: u64,
 }
 
 impl State {
@@ -79,6 +69,7 @@ impl State {
             index: AdaptiveIndex::new(dimensions),
             prototypes: PrototypeHead::new(dimensions),
             trained: None,
+            changes: 0,
         }
     }
 
@@ -111,6 +102,16 @@ impl State {
     /// The classes that can be answered with: those with at least one embedded example.
     pub(super) fn answerable(&self) -> HashSet<ClassKey> {
         self.prototypes.classes().into_iter().collect()
+    }
+
+    /// Live examples with a vector.
+    pub(super) fn embedded_examples(&self) -> Vec<u64> {
+        self.examples.iter().filter(|(_, entry)| entry.embedded).map(|(key, _)| *key).collect()
+    }
+
+    /// The class and vector of a live example that has one.
+    pub(super) fn labelled_vector(&self, example: u64) -> Option<(ClassKey, &[f32])> {
+        Some((self.examples.get(&example)?.class, self.index.vector(example)?))
     }
 
     /// Applies one step. On an error the state is to be rebuilt from the store.
@@ -159,6 +160,7 @@ impl State {
             self.index.remove(example);
         }
         self.prototypes.remove_class(class);
+        self.changes += 1;
     }
 
     fn enter(&mut self, example: u64, id: &str, class: ClassKey) -> Result<(), StoreError> {
@@ -181,6 +183,7 @@ impl State {
             self.index.insert(example, vector)?;
             self.prototypes.add(entry.class, vector)?;
             entry.embedded = true;
+            self.changes += 1;
         }
         Ok(())
     }
@@ -194,6 +197,7 @@ impl State {
             self.index.remove(example);
             let missing = || StoreError::Damaged(format!("the vector of example {} is missing", entry.id));
             self.prototypes.remove(entry.class, vector.ok_or_else(missing)?)?;
+            self.changes += 1;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! What goes into the loop and comes out of it.
 
 use bytes::Bytes;
-use dozen_fewshot::heads::LogisticOptions;
+use dozen_fewshot::hygiene::AuditOptions;
+use dozen_fewshot::readiness::{Accuracy, Forecast, Point};
+use dozen_fewshot::training::{Method, TrainingOptions};
 use serde_json::Value;
 
 /// Cursor paging: up to `limit` rows after `after`.
@@ -97,8 +99,12 @@ pub struct ClassifyOptions {
     pub top_k: usize,
     /// Candidate classes; `None` means all.
     pub classes: Option<Vec<String>>,
-    /// Below this probability the answer is `unknown`.
+    /// Below this probability the answer is unknown.
     pub min_confidence: Option<f32>,
+    /// Share of images of known classes that may be called unknown by mistake, because they are unlike the examples.
+    pub false_rejection_rate: f32,
+    /// Answers with the set of classes that holds the truth with this probability.
+    pub coverage: Option<f64>,
     /// Nearest stored examples returned.
     pub evidence: usize,
 }
@@ -128,16 +134,55 @@ pub struct Evidence {
 /// The answer for one vector.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// `None` when unknown.
+    /// `None` when in doubt.
     pub label: Option<String>,
     /// Probability of the best candidate.
     pub probability: f32,
-    /// True when the best probability is under `min_confidence`.
-    pub unknown: bool,
+    /// What that is ahead of the second.
+    pub margin: f32,
+    /// Why there is no label.
+    pub doubt: Option<Doubt>,
+    /// How like the examples it is; `None` without any that differ.
+    pub likeness: Option<Likeness>,
+    /// If a coverage was asked for.
+    pub set: Option<LabelSet>,
     /// Best first.
     pub scores: Vec<Score>,
     /// Nearest first.
     pub evidence: Vec<Evidence>,
+}
+
+/// Why an answer is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The image is less like the examples than nearly all of themselves are.
+    UnlikeExamples,
+    /// The best probability is below the minimum asked for.
+    LowConfidence,
+}
+
+/// How like the labelled examples an image is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likeness {
+    /// Share of the examples that are at least as far from the nearest class, each left out of it.
+    pub p_value: f32,
+    /// Distance to the nearest class; 1 is typical of its examples.
+    pub distance: f32,
+    /// Slug of the nearest class, while it exists.
+    pub nearest: Option<String>,
+}
+
+/// Classes that together hold the truth with a promised probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelSet {
+    /// Slugs, best first.
+    pub labels: Vec<String>,
+    /// The promise.
+    pub coverage: f64,
+    /// It holds for the images of every class by itself, not only for all together.
+    pub per_class: bool,
+    /// Examples that it rests on.
+    pub examples: usize,
 }
 
 /// Which head answered.
@@ -145,7 +190,7 @@ pub struct Answer {
 pub struct HeadUsed {
     /// 0 is the always-current prototype head; trained heads count from 1.
     pub version: i64,
-    /// `prototype` or `logistic`.
+    /// `prototype`, `knn`, `discriminant` or `logistic`.
     pub method: String,
 }
 
@@ -154,7 +199,7 @@ pub struct HeadUsed {
 pub struct HeadVersion {
     /// Number within the collection.
     pub version: i64,
-    /// `prototype` or `logistic`.
+    /// `prototype`, `knn`, `discriminant` or `logistic`.
     pub method: String,
     /// Answers calls now.
     pub active: bool,
@@ -171,24 +216,148 @@ pub struct HeadVersion {
 }
 
 /// What to train.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct TrainRequest {
-    /// `head`.
-    pub scope: String,
-    /// `logistic`.
-    pub method: String,
-    /// λ of the logistic head: (1/n) Σ −log p + λ/(2n)·‖W‖².
-    pub l2: f64,
+    /// Method and numbers; what is left open is chosen.
+    pub options: TrainingOptions,
+    /// Activate the version even where it does worse on the held-back slice.
+    pub force: bool,
 }
 
 impl TrainRequest {
     /// One class alone leaves nothing to decide.
     pub const NEEDED_CLASSES: usize = 2;
+
+    /// The method as jobs say it.
+    pub(crate) fn method(&self) -> &'static str {
+        self.options.method.map_or("auto", Method::word)
+    }
 }
 
-impl Default for TrainRequest {
-    /// The logistic head with that method's own default of λ.
+/// What to look for in the labels.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct AuditRequest {
+    /// Examples at least this similar (cosine) are near-duplicates.
+    pub near_duplicate: f64,
+}
+
+impl Default for AuditRequest {
     fn default() -> Self {
-        Self { scope: "head".to_owned(), method: "logistic".to_owned(), l2: LogisticOptions::default().l2 }
+        Self { near_duplicate: AuditOptions::default().near_duplicate }
     }
+}
+
+/// Something that may be wrong with the labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Counts from 1 within the audit, the most pressing of a kind first.
+    pub number: i64,
+    /// `mislabel`, `exact_duplicate`, `near_duplicate`, `outlier` or `leakage`.
+    pub kind: String,
+    /// How pressing, within its kind.
+    pub score: f64,
+    /// The examples it is about.
+    pub examples: Vec<FindingExample>,
+    /// The examples that speak for it.
+    pub evidence: Vec<FindingExample>,
+    /// The likeliest right answer: `move`, `delete` or `accept`.
+    pub action: String,
+    /// Slug of the class to move to.
+    pub to: Option<String>,
+    /// `moved`, `deleted` or `accepted`; `None` while it is open.
+    pub resolution: Option<String>,
+    /// RFC 3339, UTC.
+    pub resolved_at: Option<String>,
+}
+
+/// An example of a finding, as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FindingExample {
+    /// ULID.
+    pub id: String,
+    /// Slug of its class.
+    pub class: String,
+    /// It has been deleted.
+    pub deleted: bool,
+}
+
+/// What to do about a finding.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolution {
+    /// Gives the examples another label; `None` is the one that the finding says.
+    Move {
+        /// Slug.
+        to: Option<String>,
+    },
+    /// Deletes the examples, with undo as always.
+    Delete,
+    /// Nothing is wrong.
+    Accept,
+}
+
+/// Have enough examples been labelled?
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    /// Whose method judged.
+    pub head: HeadUsed,
+    /// Live examples with a vector.
+    pub examples: usize,
+    /// Over all examples that could be judged.
+    pub overall: Accuracy,
+    /// One sentence on all.
+    pub verdict: String,
+    /// In order of creation.
+    pub classes: Vec<ClassReadiness>,
+}
+
+/// What is known of one class.
+#[derive(Clone, Debug)]
+pub struct ClassReadiness {
+    /// Slug.
+    pub class: String,
+    /// Live examples with a vector.
+    pub examples: usize,
+    /// Over its examples that could be judged.
+    pub accuracy: Accuracy,
+    /// Slugs of the classes its examples are taken for and how often, most often first.
+    pub taken_for: Vec<(String, usize)>,
+    /// Accuracy against the number of examples.
+    pub curve: Vec<Point>,
+    /// What more examples should bring.
+    pub forecast: Option<Forecast>,
+    /// One sentence.
+    pub verdict: String,
+}
+
+/// How two heads answer the same images.
+#[derive(Clone, Debug)]
+pub struct Diff {
+    /// The first.
+    pub a: HeadUsed,
+    /// The second.
+    pub b: HeadUsed,
+    /// Labelled examples compared.
+    pub compared: usize,
+    /// Those that the first answers rightly.
+    pub a_right: usize,
+    /// Those that the second answers rightly.
+    pub b_right: usize,
+    /// Images on which they differ.
+    pub differing: usize,
+    /// The first of these.
+    pub data: Vec<Difference>,
+}
+
+/// An image on which two heads differ.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// Example id.
+    pub example: String,
+    /// Slug of its class.
+    pub class: String,
+    /// The first head's answer and its probability.
+    pub a: (String, f32),
+    /// The second head's.
+    pub b: (String, f32),
 }

@@ -43,6 +43,19 @@ pub(crate) async fn find(
     .await?)
 }
 
+/// A live class by its key.
+pub(crate) async fn find_key(
+    connection: &mut SqliteConnection,
+    class: i64,
+) -> Result<Option<ClassRow>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT key, slug, name, revision, created_at FROM class WHERE key = $1 AND deleted_at IS NULL",
+    )
+    .bind(class)
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// Creates a class. The slug must be free.
 pub(crate) async fn create(
     connection: &mut SqliteConnection,

@@ -21,6 +21,7 @@ pub(crate) struct EmbeddedRow {
     pub(crate) key: i64,
     pub(crate) id: String,
     pub(crate) class_key: i64,
+    pub(crate) content_hash: String,
     pub(crate) vector: Option<Vec<u8>>,
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn embedded(
     encoder: i64,
 ) -> impl futures_util::Stream<Item = Result<EmbeddedRow, sqlx::Error>> {
     sqlx::query_as(
-        "SELECT example.key, example.id, example.class_key, embedding.vector FROM example
+        "SELECT example.key, example.id, example.class_key, example.content_hash, embedding.vector FROM example
          LEFT JOIN embedding ON embedding.example_key = example.key AND embedding.encoder_key = $2
          WHERE example.collection_key = $1 AND example.deleted_at IS NULL ORDER BY example.key",
     )
@@ -63,6 +64,32 @@ pub(crate) async fn find(
     .bind(id)
     .fetch_optional(connection)
     .await?)
+}
+
+/// An example by its key, live or deleted.
+pub(crate) async fn find_key(
+    connection: &mut SqliteConnection,
+    example: i64,
+) -> Result<Option<ExampleRow>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT key, id, class_key, content_hash, media_type, created_at, deleted_at FROM example WHERE key = $1",
+    )
+    .bind(example)
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// An example by its key, live or deleted, with its class's slug.
+pub(crate) async fn find_with_class(
+    connection: &mut SqliteConnection,
+    example: i64,
+) -> Result<Option<(ExampleRow, String)>, StoreError> {
+    let Some(row) = find_key(connection, example).await? else { return Ok(None) };
+    let slug = sqlx::query_scalar("SELECT slug FROM class WHERE key = $1")
+        .bind(row.class_key)
+        .fetch_one(connection)
+        .await?;
+    Ok(Some((row, slug)))
 }
 
 /// The example of a class that has this content, live or deleted.

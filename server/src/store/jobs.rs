@@ -115,6 +115,19 @@ pub(crate) async fn requeue(connection: &mut SqliteConnection, job: i64) -> Resu
     Ok(())
 }
 
+/// Notes how far a running job is.
+pub(crate) async fn set_progress(
+    connection: &mut SqliteConnection,
+    job: i64,
+    share: f64,
+) -> Result<JobRow, StoreError> {
+    Ok(sqlx::query_as("UPDATE job SET progress = $2 WHERE key = $1 RETURNING *")
+        .bind(job)
+        .bind(share)
+        .fetch_one(connection)
+        .await?)
+}
+
 /// Asks a running job to stop at its next check.
 pub(crate) async fn request_cancel(
     connection: &mut SqliteConnection,

@@ -8,6 +8,7 @@ pub(crate) mod blobs;
 pub(crate) mod classes;
 pub(crate) mod collections;
 pub(crate) mod examples;
+pub(crate) mod findings;
 pub(crate) mod heads;
 pub(crate) mod jobs;
 mod time;

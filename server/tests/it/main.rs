@@ -7,6 +7,7 @@
 
 mod access;
 mod engine_limits;
+mod honesty;
 mod learning;
 mod openapi;
 mod operations;

@@ -152,6 +152,26 @@ impl PrototypeHead {
         Ok(())
     }
 
+    /// [`Head::logits`] as if the shrinkage were this one, 0 or above.
+    pub fn logits_shrunk_by(&self, vector: &[f32], shrinkage: f64) -> Result<Vec<Logit>, Error> {
+        check_shrinkage(shrinkage)?;
+        let query = unit_f64(vector, self.dimensions)?;
+        // What shrinkage adds to every sum is this times the sum of means.
+        let pull = shrinkage / self.classes.len().max(1) as f64;
+        let pull_product = pull * dot(&self.means, &query);
+        let pull_square = pull * pull * dot(&self.means, &self.means);
+        let logit = |(&class, entry): (&ClassKey, &ClassSum)| {
+            let crossed = if pull > 0.0 { pull * dot(&entry.sum, &self.means) } else { 0.0 };
+            let similarity = cosine(
+                dot(&entry.sum, &query) + pull_product,
+                entry.square + 2.0 * crossed + pull_square,
+                entry.examples as f64 + shrinkage,
+            );
+            Logit { class, logit: similarity / self.temperature, similarity }
+        };
+        Ok(self.classes.iter().map(logit).collect())
+    }
+
     /// Forgets a class.
     pub fn remove_class(&mut self, class: ClassKey) {
         if let Some(gone) = self.classes.remove(&class) {
@@ -208,21 +228,7 @@ impl Head for PrototypeHead {
     }
 
     fn logits(&self, vector: &[f32]) -> Result<Vec<Logit>, Error> {
-        let query = unit_f64(vector, self.dimensions)?;
-        // What shrinkage adds to every sum is this times the sum of means.
-        let pull = self.shrinkage / self.classes.len().max(1) as f64;
-        let pull_product = pull * dot(&self.means, &query);
-        let pull_square = pull * pull * dot(&self.means, &self.means);
-        let logit = |(&class, entry): (&ClassKey, &ClassSum)| {
-            let crossed = if pull > 0.0 { pull * dot(&entry.sum, &self.means) } else { 0.0 };
-            let similarity = cosine(
-                dot(&entry.sum, &query) + pull_product,
-                entry.square + 2.0 * crossed + pull_square,
-                entry.examples as f64 + self.shrinkage,
-            );
-            Logit { class, logit: similarity / self.temperature, similarity }
-        };
-        Ok(self.classes.iter().map(logit).collect())
+        self.logits_shrunk_by(vector, self.shrinkage)
     }
 }
 

@@ -12,6 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 const DEFAULT_EVIDENCE: usize = 3;
 /// Scores an answer lists unless told otherwise.
 const DEFAULT_TOP_K: usize = 5;
+/// Share of images of known classes called unknown by mistake, unless told otherwise.
+const DEFAULT_FALSE_REJECTION_RATE: f32 = 0.05;
 /// Scores and nearest examples an answer lists at most.
 const LONGEST_LIST: usize = 1000;
 
@@ -135,6 +137,15 @@ pub struct ClassifyOptions {
     #[schema(minimum = 0, maximum = 1, nullable = false)]
     #[param(minimum = 0, maximum = 1, nullable = false)]
     pub min_confidence: Option<f32>,
+    /// Share of images of known classes, from 0 to 0.5, that may be called `unknown` by mistake for being unlike the
+    /// examples; 0.05 unless given, 0 never calls an image that. It takes 1 / rate labelled examples to call anything so.
+    #[schema(minimum = 0, maximum = 0.5, nullable = false)]
+    #[param(minimum = 0, maximum = 0.5, nullable = false)]
+    pub false_rejection_rate: Option<f32>,
+    /// Also answer the `set` of classes that holds the truth with this probability, from 0 to 1.
+    #[schema(minimum = 0, maximum = 1, nullable = false)]
+    #[param(minimum = 0, maximum = 1, nullable = false)]
+    pub coverage: Option<f64>,
     /// Nearest examples as evidence: `true` (3 of them, the default), `false`, or how many.
     #[schema(nullable = false)]
     #[param(nullable = false)]
@@ -183,6 +194,16 @@ impl ClassifyOptions {
         {
             return Err(Problem::invalid("/min_confidence", format!("is {confidence}, it has to be 0 to 1")));
         }
+        let false_rejection_rate = self.false_rejection_rate.unwrap_or(DEFAULT_FALSE_REJECTION_RATE);
+        if !(0.0..=0.5).contains(&false_rejection_rate) {
+            let what = format!("is {false_rejection_rate}, it has to be 0 to 0.5");
+            return Err(Problem::invalid("/false_rejection_rate", what));
+        }
+        if let Some(coverage) = self.coverage
+            && !(0.0..=1.0).contains(&coverage)
+        {
+            return Err(Problem::invalid("/coverage", format!("is {coverage}, it has to be 0 to 1")));
+        }
         if self.classes.as_ref().is_some_and(Vec::is_empty) {
             return Err(Problem::invalid("/classes", "is empty; leave it out to consider all classes"));
         }
@@ -201,6 +222,8 @@ impl ClassifyOptions {
             top_k,
             classes: self.classes.clone(),
             min_confidence: self.min_confidence,
+            false_rejection_rate,
+            coverage: self.coverage,
             evidence,
         })
     }
@@ -286,10 +309,10 @@ mod tests {
     #[test]
     fn a_query_says_the_same_as_json() {
         let query = from_query(
-            "top_k=2&classes=daisy,tulip&min_confidence=0.5&explain=7&keep=0.25&select=random&seed=3&masks=2&on_error=skip",
+            "top_k=2&classes=daisy,tulip&min_confidence=0.5&false_rejection_rate=0.1&coverage=0.9&explain=7&keep=0.25&select=random&seed=3&masks=2&on_error=skip",
         );
         let json: ClassifyOptions = serde_json::from_str(
-            r#"{"top_k":2,"classes":["daisy","tulip"],"min_confidence":0.5,"explain":7,"keep":0.25,"select":"random","seed":3,
+            r#"{"top_k":2,"classes":["daisy","tulip"],"min_confidence":0.5,"false_rejection_rate":0.1,"coverage":0.9,"explain":7,"keep":0.25,"select":"random","seed":3,
                 "masks":2,"on_error":"skip"}"#,
         )
         .unwrap();
@@ -308,6 +331,9 @@ mod tests {
             ("top_k=1001", "/top_k"),
             ("min_confidence=1.5", "/min_confidence"),
             ("min_confidence=NaN", "/min_confidence"),
+            ("false_rejection_rate=0.6", "/false_rejection_rate"),
+            ("coverage=-0.1", "/coverage"),
+            ("coverage=NaN", "/coverage"),
             ("classes=", "/classes"),
             ("explain=5000", "/explain"),
         ] {

@@ -1,6 +1,7 @@
 //! Trained heads: versions, activation, classes they do not know.
 
 use super::*;
+use dozen_fewshot::training::{Method, TrainingOptions};
 
 async fn versions(learner: &Learner) -> Vec<(i64, bool)> {
     let heads = learner.heads(DEFAULT_COLLECTION, &all()).await.unwrap();
@@ -18,14 +19,17 @@ async fn training_adds_an_active_version() {
     let heads = learner.heads(DEFAULT_COLLECTION, &all()).await.unwrap().data;
     assert_eq!(versions(&learner).await, [(2, true), (1, false), (0, false)]);
     assert_eq!((heads[0].parent, heads[1].parent, heads[2].parent), (Some(1), Some(0), None));
-    assert_eq!(heads[0].method, "logistic");
+    let method = heads[0].method.clone();
+    assert_eq!(heads[0].metrics["method"], method.as_str());
+    assert_eq!(heads[0].parameters["method"], method.as_str());
     assert_eq!(heads[0].encoder, "encoder-1");
     assert_eq!(heads[0].metrics["classes"], 3);
     assert_eq!(heads[0].metrics["examples"], 9);
-    assert_eq!(heads[0].metrics["training_accuracy"], 1.0);
-    assert!(heads[0].parameters["l2"].is_number());
+    assert_eq!(heads[0].metrics["held_out"]["accuracy"], 1.0);
+    assert_eq!(heads[0].metrics["trials"].as_array().unwrap().len(), Method::ALL.len());
+    assert_eq!(heads[0].metrics["promotion"]["against"], 1);
     let (head, answer) = ask(&learner, 1).await;
-    assert_eq!(head, HeadUsed { version: 2, method: "logistic".to_owned() });
+    assert_eq!(head, HeadUsed { version: 2, method });
     assert_eq!(answer.label.as_deref(), Some("rose"));
     assert_eq!(answer.evidence.len(), 3);
 }
@@ -88,4 +92,81 @@ async fn a_deleted_class_takes_no_probability() {
     // The slug again, but a class the head has never seen.
     fill(&learner, "rose", 1, 1).await;
     assert_eq!(ask(&learner, 1).await.0.version, 0);
+}
+
+/// Every method answers, survives a restart, and those that follow the labels do.
+#[tokio::test]
+async fn every_method_can_be_asked_for() {
+    let place = Place::new();
+    let mut learner = three_classes(&place).await;
+    for method in Method::ALL {
+        let options = TrainingOptions { method: Some(method), l2: None };
+        let job = learner.train(DEFAULT_COLLECTION, TrainRequest { options, force: true }).await.unwrap();
+        assert_eq!(job.method, method.word());
+        assert_eq!(ended(&learner, &job.id).await.status, JobStatus::Succeeded, "{method:?}");
+        let before = view(&learner).await;
+        assert_eq!(ask(&learner, 2).await.0.method, method.word());
+        assert_eq!(ask(&learner, 2).await.1.label.as_deref(), Some("tulip"));
+        learner.close().await;
+        learner = place.open().await;
+        assert_eq!(view(&learner).await, before, "{method:?}");
+    }
+}
+
+/// Twenty-five examples a class, of which five are held back; the labels of the fitted ones become wrong.
+#[tokio::test]
+async fn a_head_that_does_worse_on_the_slice_is_kept_but_not_activated() {
+    let place = Place::new();
+    let learner = place.open().await;
+    for (axis, class) in ["daisy", "rose", "tulip"].into_iter().enumerate() {
+        fill(&learner, class, axis, 25).await;
+    }
+    let logistic = || TrainingOptions { method: Some(Method::Logistic), l2: None };
+    let train = async |force: bool| {
+        let request = TrainRequest { options: logistic(), force };
+        let job = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
+        ended(&learner, &job.id).await.result.unwrap()
+    };
+    let good = train(false).await;
+    assert_eq!((&good["activated"], &good["metrics"]["promotion"]["judged"]), (&true.into(), &15.into()));
+    // Many more pictures with the labels turned round: some of them land in the slice, too few to outvote it.
+    for (axis, class) in ["rose", "tulip", "daisy"].into_iter().enumerate() {
+        let wrong = (0..14).map(|i| image(&format!("wrong {axis} {i}"), axis, i)).collect();
+        learner.add_examples(DEFAULT_COLLECTION, class, wrong).await.unwrap();
+    }
+    // Against the good head, a fit on labels that contradict each other.
+    let options = TrainingOptions { method: Some(Method::Logistic), l2: Some(1e6) };
+    let job = learner
+        .train(DEFAULT_COLLECTION, TrainRequest { options, force: false })
+        .await
+        .unwrap();
+    let outcome = ended(&learner, &job.id).await.result.unwrap();
+    let promotion = &outcome["metrics"]["promotion"];
+    assert_eq!(promotion["against"], 1);
+    assert_eq!(outcome["activated"], !promotion["worse"].as_bool().unwrap(), "{promotion}");
+    let active = if outcome["activated"] == true { 2 } else { 1 };
+    assert_eq!(ask(&learner, 0).await.0.version, active);
+    assert_eq!(train(true).await["activated"], true, "force activates in any case");
+    assert_eq!(ask(&learner, 0).await.0.version, 3);
+}
+
+#[tokio::test]
+async fn two_versions_are_compared_on_the_same_examples() {
+    let place = Place::new();
+    let learner = three_classes(&place).await;
+    train(&learner).await;
+    let same = learner.diff_heads(DEFAULT_COLLECTION, [1, 1], 10).await.unwrap();
+    assert_eq!((same.compared, same.differing, same.a_right), (9, 0, 9));
+    let job = learner.train(DEFAULT_COLLECTION, TrainRequest::default()).await.unwrap();
+    ended(&learner, &job.id).await;
+    // One example changes sides: the frozen head may stay with the old label, both are told.
+    let example = learner.examples(DEFAULT_COLLECTION, "daisy", false, &all()).await.unwrap().data.remove(0);
+    learner.move_example(DEFAULT_COLLECTION, "daisy", &example.id, "rose").await.unwrap();
+    let diff = learner.diff_heads(DEFAULT_COLLECTION, [0, 2], 10).await.unwrap();
+    assert_eq!((diff.a.version, diff.b.version, diff.compared), (0, 2, 9));
+    assert_eq!(diff.differing, diff.data.len());
+    assert!(matches!(
+        learner.diff_heads(DEFAULT_COLLECTION, [0, 7], 10).await,
+        Err(LearnError::UnknownHead { version: 7 })
+    ));
 }

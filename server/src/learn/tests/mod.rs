@@ -1,5 +1,6 @@
 //! The loop on hand-made vectors: no encoder, no HTTP.
 
+mod advice;
 mod answers;
 mod damage;
 mod encoders;
@@ -9,6 +10,7 @@ mod paging;
 mod persistence;
 
 use super::*;
+use crate::jobs::JobStatus;
 use bytes::Bytes;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
@@ -109,7 +111,14 @@ pub(crate) async fn three_classes(place: &Place) -> Learner {
 
 /// All scores and three pieces of evidence.
 pub(crate) fn everything() -> ClassifyOptions {
-    ClassifyOptions { top_k: 10, classes: None, min_confidence: None, evidence: 3 }
+    ClassifyOptions {
+        top_k: 10,
+        classes: None,
+        min_confidence: None,
+        false_rejection_rate: 0.0,
+        coverage: None,
+        evidence: 3,
+    }
 }
 
 /// The answer for one vector that leans towards an axis.
