@@ -49,7 +49,8 @@ impl HeldOut {
         let mut held_out = Self::new(examples);
         for fold in 0..folds {
             // A class's only example cannot be judged, so it stays.
-            let is_out = |&example: &usize| fold_of[example] == fold && counts[examples.labels()[example]] > 1;
+            let is_out =
+                |&example: &usize| fold_of[example] == fold && counts[examples.labels()[example]] > 1;
             let (judged, kept): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(is_out);
             if judged.is_empty() {
                 continue;

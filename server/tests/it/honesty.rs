@@ -15,8 +15,7 @@ async fn answers_come_with_likeness_margin_and_sets() {
     assert!(item["likeness"]["p_value"].as_f64().unwrap() > 0.0);
     assert_eq!(item["set"]["labels"][0], "red");
     assert_eq!(item["set"]["coverage"], 0.5);
-    let unsure =
-        server.post("/classify?min_confidence=1", "image/bmp", picture(120, 20, 120)).await.value();
+    let unsure = server.post("/classify?min_confidence=1", "image/bmp", picture(120, 20, 120)).await.value();
     let item = &unsure["data"][0];
     assert_eq!((&item["label"], &item["reason"]), (&json!(null), &json!("low_confidence")), "{item}");
     for query in ["coverage=2", "false_rejection_rate=0.9"] {

@@ -61,8 +61,7 @@ async fn findings_are_mended_in_one_call_and_once() {
     let mislabel = of_kind(&findings, "mislabel");
     assert_eq!((mislabel.action.as_str(), mislabel.to.as_deref()), ("move", Some("rose")));
     assert_eq!(mislabel.examples[0].class, "daisy");
-    let moved =
-        learner.resolve_finding(&job, mislabel.number, Resolution::Move { to: None }).await.unwrap();
+    let moved = learner.resolve_finding(&job, mislabel.number, Resolution::Move { to: None }).await.unwrap();
     assert_eq!((moved.resolution.as_deref(), moved.examples[0].class.as_str()), (Some("moved"), "rose"));
     assert!(matches!(
         learner.resolve_finding(&job, mislabel.number, Resolution::Delete).await,

@@ -133,8 +133,7 @@ async fn a_set_is_as_wide_as_its_promise() {
     let learner = three_classes(&place).await;
     let among = async |coverage: f64| {
         let options = ClassifyOptions { coverage: Some(coverage), ..everything() };
-        let mut answers =
-            learner.classify(DEFAULT_COLLECTION, &[towards(1, 5)], &options).await.unwrap().1;
+        let mut answers = learner.classify(DEFAULT_COLLECTION, &[towards(1, 5)], &options).await.unwrap().1;
         answers.remove(0).set.unwrap()
     };
     let narrow = among(0.5).await;

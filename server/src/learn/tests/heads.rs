@@ -136,10 +136,7 @@ async fn a_head_that_does_worse_on_the_slice_is_kept_but_not_activated() {
     }
     // Against the good head, a fit on labels that contradict each other.
     let options = TrainingOptions { method: Some(Method::Logistic), l2: Some(1e6) };
-    let job = learner
-        .train(DEFAULT_COLLECTION, TrainRequest { options, force: false })
-        .await
-        .unwrap();
+    let job = learner.train(DEFAULT_COLLECTION, TrainRequest { options, force: false }).await.unwrap();
     let outcome = ended(&learner, &job.id).await.result.unwrap();
     let promotion = &outcome["metrics"]["promotion"];
     assert_eq!(promotion["against"], 1);
