@@ -12,6 +12,7 @@ mod events;
 mod examples;
 mod extract;
 mod heads;
+mod images;
 mod jobs;
 mod openapi;
 mod operations;
@@ -21,6 +22,7 @@ pub mod problem;
 mod problem_from;
 mod responses;
 mod state;
+mod suggest;
 mod train;
 mod vectors;
 
@@ -50,6 +52,12 @@ fn collection_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(examples::restore_example))
         .routes(routes!(examples::move_example))
         .routes(routes!(examples::example_image))
+        .routes(routes!(images::add::add_images, images::list_images))
+        .routes(routes!(images::get_image, images::delete_image))
+        .routes(routes!(images::image_bytes))
+        .routes(routes!(images::restore_image))
+        .routes(routes!(images::label_image))
+        .routes(routes!(suggest::suggest))
         .routes(routes!(heads::list_heads))
         .routes(routes!(heads::activate_head))
 }

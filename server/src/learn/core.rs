@@ -33,6 +33,8 @@ struct Slot {
     name: String,
     /// Serialises writes.
     writing: Arc<tokio::sync::Mutex<()>>,
+    /// Serialises suggestions: each uses all the processors it gets.
+    suggesting: Arc<tokio::sync::Mutex<()>>,
     state: RwLock<State>,
     /// A write failed half-way: memory may differ from the store and is rebuilt before the next write.
     stale: AtomicBool,
@@ -133,6 +135,11 @@ impl Core {
         Ok(Write { core: Arc::clone(self), slot, guard, transaction, collection, changes })
     }
 
+    /// The lock under which a collection's suggestions are made, if there is the collection.
+    pub(super) fn suggesting(&self, collection: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.slot(collection).map(|slot| Arc::clone(&slot.suggesting))
+    }
+
     fn slot(&self, collection: &str) -> Option<Arc<Slot>> {
         self.collections.read().unwrap_or_else(PoisonError::into_inner).get(collection).cloned()
     }
@@ -143,6 +150,7 @@ impl Core {
             Arc::new(Slot {
                 name: collection.to_owned(),
                 writing: Arc::default(),
+                suggesting: Arc::default(),
                 state: RwLock::new(State::new(self.encoder.dimensions)),
                 stale: AtomicBool::new(false),
             })

@@ -14,6 +14,8 @@ pub(crate) enum List {
     Classes,
     /// Examples, oldest first.
     Examples,
+    /// Images of the pool, oldest first.
+    Images,
     /// Head versions, newest first.
     Heads,
     /// Jobs, newest first.
@@ -25,6 +27,7 @@ impl List {
         match self {
             List::Classes => "classes",
             List::Examples => "examples",
+            List::Images => "images",
             List::Heads => "heads",
             List::Jobs => "jobs",
         }

@@ -11,14 +11,18 @@ pub(crate) mod cursor;
 mod error;
 mod examples;
 mod heads;
+mod images;
 mod name;
 mod reembed;
 pub(crate) mod state;
+mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
 
 pub use error::LearnError;
+pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, PendingImage, view_budget};
+pub use suggest::{Suggestion, Suggestions};
 pub use types::{
     Added, AddedExample, Answer, Class, ClassifyOptions, Evidence, Example, HeadUsed, HeadVersion,
     NewExample, Page, Paged, Score, TrainRequest,
