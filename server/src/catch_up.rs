@@ -53,7 +53,8 @@ async fn vectors(
     let contents = pending.iter().map(|image| image.image.clone()).collect();
     let wholes = embed(engine, contents, Budget::default()).await;
     let whole = |(image, whole): (_, Option<_>)| Some((image, whole?, Vec::new()));
-    let mut images: Vec<(PendingImage, _, Vec<_>)> = pending.into_iter().zip(wholes).filter_map(whole).collect();
+    let mut images: Vec<(PendingImage, _, Vec<_>)> =
+        pending.into_iter().zip(wholes).filter_map(whole).collect();
     for view in 1.. {
         let mut seen: Vec<_> = images.iter_mut().filter(|(image, ..)| image.views >= view).collect();
         if seen.is_empty() {
@@ -89,5 +90,46 @@ async fn embed(engine: &Engine, images: Vec<Bytes>, budget: Budget) -> Vec<Optio
             }
         };
         return embedded.into_iter().map(vector).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::{Fake, OPTIONS, picture};
+    use crate::learn::{DEFAULT_COLLECTION, ImageFilter, NewImage, Page};
+    use dozen_models::EncoderInfo;
+
+    #[tokio::test]
+    async fn the_pool_of_another_encoder_is_embedded_with_its_views() {
+        let place = tempfile::tempdir().unwrap();
+        let fake = Fake::new(None);
+        let before = EncoderInfo { id: "before".to_owned(), ..fake.info.clone() };
+        let learner = Learner::open(place.path(), &before).await.unwrap();
+        let mut new: Vec<NewImage> = (1..20)
+            .map(|number| NewImage {
+                image: Some((picture(number, 9, 9), "image/bmp")),
+                vector: vec![1.0, 0.0, 0.0],
+                views: vec![vec![0.0, 1.0, 0.0]; usize::from(number == 7) * 2],
+            })
+            .collect();
+        let text = NewImage { image: Some((Bytes::from_static(b"text"), "image/bmp")), ..new.remove(0) };
+        new.push(text);
+        learner.add_images(DEFAULT_COLLECTION, new).await.unwrap();
+        learner.close().await;
+
+        let learner = Learner::open(place.path(), &fake.info).await.unwrap();
+        let engine = Engine::start(fake, OPTIONS).unwrap();
+        run(engine.clone(), learner.clone(), CancellationToken::new()).await;
+        let page = Page { limit: 100, after: None };
+        let images = learner.images(DEFAULT_COLLECTION, ImageFilter::default(), &page).await.unwrap().data;
+        let embedded: Vec<bool> = images.iter().map(|image| image.embedded).collect();
+        assert_eq!(embedded, (0..19).map(|number| number < 18).collect::<Vec<_>>(), "all but the text");
+        let known = learner.known_images(DEFAULT_COLLECTION, vec![picture(7, 9, 9)], 2).await.unwrap();
+        assert!(known[0].is_some(), "as many views as it had");
+        let known = learner.known_images(DEFAULT_COLLECTION, vec![picture(8, 9, 9)], 1).await.unwrap();
+        assert!(known[0].is_none());
+        // What cannot be embedded does not keep it from ending.
+        run(engine, learner, CancellationToken::new()).await;
     }
 }

@@ -160,8 +160,7 @@ impl Learner {
         };
         let mut known = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let found =
-                images::find_embedded(&mut reader, row.key, core.store.encoder, &hash, views).await?;
+            let found = images::find_embedded(&mut reader, row.key, core.store.encoder, &hash, views).await?;
             known.push(found.map(|row| added(row, true)));
         }
         Ok(known)
@@ -272,17 +271,14 @@ impl Learner {
                 write.touch(owner).await?;
                 here = vec![moved];
             }
-            let example = match here.pop() {
-                Some(example) => learn_examples::public(example, &class),
-                None => {
-                    let bytes =
-                        images::vector(&mut write.transaction, row.key, core.store.encoder).await?;
-                    let read = |bytes: Vec<u8>| read_vector(&row.id, &bytes, core.encoder.dimensions);
-                    let vector = bytes.map(read).transpose()?;
-                    let content =
-                        Prepared { content_hash: row.content_hash, media_type: row.media_type, vector };
-                    learn_examples::add(&core, &mut write, &target, content).await?.example
-                }
+            let example = if let Some(example) = here.pop() {
+                learn_examples::public(example, &class)
+            } else {
+                let bytes = images::vector(&mut write.transaction, row.key, core.store.encoder).await?;
+                let read = |bytes: Vec<u8>| read_vector(&row.id, &bytes, core.encoder.dimensions);
+                let vector = bytes.map(read).transpose()?;
+                let content = Prepared { content_hash: row.content_hash, media_type: row.media_type, vector };
+                learn_examples::add(&core, &mut write, &target, content).await?.example
             };
             if changed {
                 write.touch(target.key).await?;

@@ -118,8 +118,7 @@ impl Core {
         let dimensions = self.encoder.dimensions;
         let common = views.iter().map(Vec::len).min().unwrap_or(0);
         let views = views.iter().flat_map(|views| views.iter().take(common)).map(Vec::as_slice);
-        let pool =
-            Pool::new(dimensions, vectors.iter().map(Vec::as_slice))?.with_views(dimensions, views)?;
+        let pool = Pool::new(dimensions, vectors.iter().map(Vec::as_slice))?.with_views(dimensions, views)?;
         Ok(Unlabelled { ids, pool, total, pending })
     }
 

@@ -224,10 +224,11 @@ pub(crate) async fn labels(
     content_hashes: &[&str],
 ) -> Result<Vec<LabelRow>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT example.content_hash, class.slug AS class, example.id AS example FROM json_each($2) AS wanted
-         JOIN example ON example.collection_key = $1 AND example.content_hash = wanted.value
+        "SELECT example.content_hash, class.slug AS class, example.id AS example
+         FROM example JOIN class ON class.key = example.class_key
+         WHERE example.collection_key = $1 AND example.content_hash IN (SELECT value FROM json_each($2))
              AND example.deleted_at IS NULL
-         JOIN class ON class.key = example.class_key ORDER BY example.key",
+         ORDER BY example.id",
     )
     .bind(collection)
     .bind(serde_json::json!(content_hashes).to_string())
@@ -261,7 +262,9 @@ pub(crate) async fn count(connection: &mut SqliteConnection, collection: i64) ->
 
 /// Live images over all collections.
 pub(crate) async fn count_all(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM image WHERE deleted_at IS NULL").fetch_one(connection).await?)
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM image WHERE deleted_at IS NULL")
+        .fetch_one(connection)
+        .await?)
 }
 
 /// Keys of a collection's live images without a label, ascending, and whether each has a vector of the encoder.
@@ -274,8 +277,10 @@ pub(crate) fn unlabelled(
         "SELECT image.key, embedding.view IS NOT NULL FROM image
          LEFT JOIN image_embedding AS embedding
              ON embedding.image_key = image.key AND embedding.encoder_key = $2 AND embedding.view = 0
-         WHERE image.collection_key = $1 AND image.deleted_at IS NULL AND image.content_hash NOT IN
-             (SELECT content_hash FROM example WHERE collection_key = $1 AND deleted_at IS NULL)
+         WHERE image.collection_key = $1 AND image.deleted_at IS NULL AND image.key NOT IN
+             (SELECT labelled.key FROM example JOIN image AS labelled
+                 ON labelled.collection_key = $1 AND labelled.content_hash = example.content_hash
+              WHERE example.collection_key = $1 AND example.deleted_at IS NULL)
          ORDER BY image.key",
     )
     .bind(collection)

@@ -125,7 +125,7 @@ pub(super) async fn get_image(
 
 /// Get the bytes of an image of the pool
 ///
-/// As they were sent.
+/// The bytes as they were sent.
 #[utoipa::path(
     get, path = "/images/{id}/image", tag = "pool",
     params(("id" = String, Path, description = "Id of the image")),
@@ -191,8 +191,7 @@ pub(super) async fn label_image(
     PathParams(path): PathParams<ImagePath>,
     JsonBody(label): JsonBody<NewLabel>,
 ) -> Result<(StatusCode, Json<Example>), Problem> {
-    let (example, changed) =
-        services.learner.label_image(&path.collection, &path.id, &label.class).await?;
+    let (example, changed) = services.learner.label_image(&path.collection, &path.id, &label.class).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(example.into())))
 }

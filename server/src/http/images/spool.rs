@@ -73,17 +73,25 @@ pub(super) fn disk(source: io::Error) -> Problem {
 /// A thread that worked on the file panicked, or the server ends.
 pub(super) fn broke_off(error: &JoinError) -> Problem {
     tracing::error!(%error, "reading images broke off");
-    Problem::new(Code::Internal, "Reading the images broke off. Look for this request id in the server's log.")
+    Problem::new(
+        Code::Internal,
+        "Reading the images broke off. Look for this request id in the server's log.",
+    )
 }
 
 fn empty() -> Problem {
-    Problem::new(Code::EmptyBody, "The body is empty. With curl, `-T photos.zip` with `-X POST` sends a file.")
+    Problem::new(
+        Code::EmptyBody,
+        "The body is empty. With curl, `-T photos.zip` with `-X POST` sends a file.",
+    )
 }
 
 fn too_large(limit: u64, actual: u64) -> Problem {
     Problem::new(
         Code::PayloadTooLarge,
-        format!("The body is larger than {limit} bytes. Split it, or start the server with a larger --bulk-limit."),
+        format!(
+            "The body is larger than {limit} bytes. Split it, or start the server with a larger --bulk-limit."
+        ),
     )
     .with_limit(limit, actual)
 }

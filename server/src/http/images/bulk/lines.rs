@@ -28,7 +28,8 @@ pub(super) fn read(mut reader: impl BufRead, bounds: &Bounds, sink: Sink<'_>) ->
             continue;
         }
         let input = if length > longest as u64 {
-            let detail = format!("the line has {length} bytes and {longest} are allowed: scale the image down");
+            let detail =
+                format!("the line has {length} bytes and {longest} are allowed: scale the image down");
             Err(Problem::new(Code::ImageTooLarge, format!("Image {index}: {detail}."))
                 .at_image(index, detail)
                 .with_limit(longest as u64, length))

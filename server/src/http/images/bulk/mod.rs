@@ -41,13 +41,18 @@ pub(super) enum Form {
 impl Form {
     pub(super) fn of(media_type: &str) -> Option<Self> {
         match media_type {
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
-                Some(Self::Lines)
-            }
-            "application/zip" | "application/x-zip-compressed" | "application/x-tar" | "application/gzip"
-            | "application/x-gzip" | "application/x-gtar" | "application/x-compressed-tar" | "application/zstd" => {
-                Some(Self::Archive)
-            }
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/x-jsonlines" => Some(Self::Lines),
+            "application/zip"
+            | "application/x-zip-compressed"
+            | "application/x-tar"
+            | "application/gzip"
+            | "application/x-gzip"
+            | "application/x-gtar"
+            | "application/x-compressed-tar"
+            | "application/zstd" => Some(Self::Archive),
             _ => None,
         }
     }
@@ -240,8 +245,11 @@ fn image(reader: &mut impl Read, size: u64, index: usize, bounds: &Bounds) -> Re
 /// A file of an archive that does not come out.
 fn not_unpacked(index: usize, reason: &str) -> Problem {
     let detail = format!("it cannot be unpacked: {reason}");
-    Problem::new(Code::UndecodableImage, format!("Image {index}: {detail}. Pack it again, or send it by itself."))
-        .at_image(index, detail)
+    Problem::new(
+        Code::UndecodableImage,
+        format!("Image {index}: {detail}. Pack it again, or send it by itself."),
+    )
+    .at_image(index, detail)
 }
 
 /// A file's name as it is answered: for people, and never a path to anything.
@@ -253,6 +261,8 @@ fn shown(name: &[u8]) -> String {
 fn damaged(place: &str, reason: &str) -> Problem {
     Problem::new(
         Code::MalformedBody,
-        format!("The archive cannot be read {place}: {reason}. Nothing of it was stored; pack it again, or send it again, whole."),
+        format!(
+            "The archive cannot be read {place}: {reason}. Nothing of it was stored; pack it again, or send it again, whole."
+        ),
     )
 }

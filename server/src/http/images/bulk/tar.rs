@@ -15,7 +15,8 @@ const LONGEST_EXTENSION: u64 = 1 << 16;
 pub(super) fn check(reader: impl Read, bounds: &Bounds) -> Result<(), Problem> {
     let mut archive = Archive::new(reader);
     let (mut members, mut images, mut bytes) = (0_usize, 0_usize, 0_u64);
-    let broken = |members: usize, error: &io::Error| damaged(&format!("after {members} files"), &error.to_string());
+    let broken =
+        |members: usize, error: &io::Error| damaged(&format!("after {members} files"), &error.to_string());
     // Raw: extensions are met as they are, before their length is trusted.
     for member in archive.entries().map_err(|error| broken(0, &error))?.raw(true) {
         let member = member.map_err(|error| broken(members, &error))?;
@@ -24,7 +25,10 @@ pub(super) fn check(reader: impl Read, bounds: &Bounds) -> Result<(), Problem> {
             return Err(damaged(&format!("after {members} files"), "a name or attribute is too long"));
         }
         if kind == EntryType::GNUSparse {
-            return Err(damaged(&format!("after {members} files"), "it holds a sparse file; pack without --sparse"));
+            return Err(damaged(
+                &format!("after {members} files"),
+                "it holds a sparse file; pack without --sparse",
+            ));
         }
         members += 1;
         images += usize::from(is_file(kind));
