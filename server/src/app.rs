@@ -1,5 +1,6 @@
 //! Puts the server together, runs it, and takes it apart again.
 
+use crate::catch_up;
 use crate::config::{Config, ConfigError};
 use crate::engine::{Backend, Engine};
 use crate::http::{self, AppState, Services};
@@ -68,6 +69,8 @@ pub struct Running {
     shutdown: CancellationToken,
     services: Services,
     serving: JoinHandle<()>,
+    /// Embeds what the encoder has not seen of the pool.
+    catching_up: JoinHandle<()>,
 }
 
 impl Running {
@@ -79,6 +82,7 @@ impl Running {
             tracing::warn!(seconds = GRACE.as_secs(), "some calls did not end in time and are cut off");
             serving.abort();
         }
+        let _ = self.catching_up.await;
         self.services.engine.shutdown().await;
         self.services.learner.close().await;
     }
@@ -119,7 +123,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     describe_build(&model);
     state.set_services(services.clone());
     stop_on_error.disarm();
-    Ok(Running { address, model, shutdown, services, serving })
+    let Services { engine, learner } = services.clone();
+    let catching_up = tokio::spawn(catch_up::run(engine, learner, shutdown.clone()));
+    Ok(Running { address, model, shutdown, services, serving, catching_up })
 }
 
 /// Loads the model and opens the store, with every stored example embedded by this model.

@@ -75,6 +75,10 @@ pub struct Config {
     #[arg(long, env = "DOZEN_PAYLOAD_LIMIT", default_value_t = 64 << 20, value_parser = positive, value_name = "BYTES")]
     pub payload_limit: usize,
 
+    /// Bytes of one archive or NDJSON body of images, as sent and unpacked; it passes through a file under --data-dir
+    #[arg(long, env = "DOZEN_BULK_LIMIT", default_value_t = 2 << 30, value_parser = positive, value_name = "BYTES")]
+    pub bulk_limit: usize,
+
     /// Width × height of one image
     #[arg(long, env = "DOZEN_MAX_IMAGE_PIXELS", default_value_t = Limits::default().max_pixels, value_name = "PIXELS")]
     pub max_image_pixels: u64,
@@ -111,6 +115,9 @@ pub struct Config {
 
 /// Longest time a request body may take to arrive: a full payload at about 1 MB/s.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Images in one archive or NDJSON body: the answer names each of them.
+const MOST_BULK_IMAGES: usize = 100_000;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -208,6 +215,8 @@ impl Config {
         Ok(HttpOptions {
             max_client_batch_size: self.max_client_batch_size,
             payload_limit: self.payload_limit,
+            bulk_limit: self.bulk_limit,
+            max_bulk_images: MOST_BULK_IMAGES,
             body_timeout: BODY_TIMEOUT,
             access: self.access()?,
         })

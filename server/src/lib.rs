@@ -4,6 +4,7 @@
 //! OpenAPI generator can use it.
 
 pub mod app;
+mod catch_up;
 pub mod config;
 pub mod demo;
 pub mod engine;

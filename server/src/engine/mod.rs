@@ -247,4 +247,4 @@ fn threads(name: &'static str, count: usize) -> std::io::Result<rayon::ThreadPoo
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 
 /// Answers the mean colour of a crop, as a vector that is not normalised so that tests can tell images apart. Waits for
 /// a word before each batch if given a gate, and panics on pure red.
-struct Fake {
-    info: EncoderInfo,
+pub(crate) struct Fake {
+    pub(crate) info: EncoderInfo,
     preprocessor: Preprocessor,
     gate: Option<Mutex<mpsc::Receiver<()>>>,
     batches: Mutex<Vec<(usize, Budget)>>,
@@ -15,7 +15,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(gate: Option<mpsc::Receiver<()>>) -> Arc<Self> {
+    pub(crate) fn new(gate: Option<mpsc::Receiver<()>>) -> Arc<Self> {
         let info = EncoderInfo {
             name: "fake".to_owned(),
             id: "fake".to_owned(),
@@ -67,7 +67,7 @@ impl Backend for Fake {
     }
 }
 
-const OPTIONS: EngineOptions = EngineOptions {
+pub(crate) const OPTIONS: EngineOptions = EngineOptions {
     max_queue: 8,
     max_batch_size: 4,
     queue_timeout: Duration::from_secs(30),
@@ -77,7 +77,7 @@ const OPTIONS: EngineOptions = EngineOptions {
 };
 
 /// A 4×4 BMP of one colour.
-fn picture(red: u8, green: u8, blue: u8) -> Bytes {
+pub(crate) fn picture(red: u8, green: u8, blue: u8) -> Bytes {
     let mut bytes = Vec::from(*b"BM");
     bytes.extend(102u32.to_le_bytes());
     bytes.extend([0; 4]);

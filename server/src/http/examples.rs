@@ -6,7 +6,7 @@ use super::payload::Payload;
 use super::payload::options::ExampleOptions;
 use super::payload::schema::{ExamplesForm, ExamplesRequest};
 use super::problem::{Code, Problem};
-use super::responses::{BadJson, CommonProblems, ImageProblems, NotFound, NotJson};
+use super::responses::{BadJson, CommonProblems, ImageProblems, NotFound, NotJson, stored_image};
 use super::state::Services;
 use super::vectors::{Outcome, vectorise};
 use crate::learn::{self, NewExample};
@@ -272,11 +272,5 @@ pub(super) async fn example_image(
             format!("Example `{example}` was given as a vector. Only examples given as images have one."),
         ));
     };
-    // The bytes come from a caller: a browser must not take them for anything but an image.
-    let headers = [
-        (header::CONTENT_TYPE, media_type),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".to_owned()),
-    ];
-    Ok((headers, bytes))
+    Ok(stored_image(bytes, media_type))
 }

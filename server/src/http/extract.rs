@@ -43,6 +43,14 @@ pub(super) struct ExamplePath {
     pub(super) example: String,
 }
 
+/// An image of the pool in the path.
+#[derive(Deserialize)]
+pub(super) struct ImagePath {
+    #[serde(default = "default_collection")]
+    pub(super) collection: String,
+    pub(super) id: String,
+}
+
 fn default_collection() -> String {
     crate::learn::DEFAULT_COLLECTION.to_owned()
 }

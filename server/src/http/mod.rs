@@ -13,6 +13,7 @@ mod events;
 mod examples;
 mod extract;
 mod heads;
+mod images;
 mod jobs;
 mod openapi;
 mod operations;
@@ -23,6 +24,7 @@ mod problem_from;
 mod readiness;
 mod responses;
 mod state;
+mod suggest;
 mod train;
 mod vectors;
 
@@ -52,6 +54,12 @@ fn collection_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(examples::restore_example))
         .routes(routes!(examples::move_example))
         .routes(routes!(examples::example_image))
+        .routes(routes!(images::add::add_images, images::list_images))
+        .routes(routes!(images::get_image, images::delete_image))
+        .routes(routes!(images::image_bytes))
+        .routes(routes!(images::restore_image))
+        .routes(routes!(images::label_image))
+        .routes(routes!(suggest::suggest))
         .routes(routes!(heads::list_heads))
         .routes(routes!(heads::activate_head))
         .routes(routes!(heads::diff_heads))

@@ -23,6 +23,7 @@ pub(super) const COLLECTION_PREFIX: &str = "/collections/{collection}";
         (name = "images", description = "Embed and classify"),
         (name = "classes", description = "The labels"),
         (name = "examples", description = "The labelled images a class is learnt from"),
+        (name = "pool", description = "Images without a label, and which of them to label next"),
         (name = "training", description = "Better heads from the stored examples"),
         (name = "operations", description = "Health, metrics, what this server is")
     )
@@ -54,7 +55,7 @@ pub(super) fn name_collections(document: &mut Document) {
         .name("collection")
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
-        .description(Some("Name of the collection; it appears with its first class or example"))
+        .description(Some("Name of the collection; it appears with its first class, example or image"))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
         .build();
     for (path, item) in &mut document.paths.paths {

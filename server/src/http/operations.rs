@@ -81,6 +81,7 @@ async fn record_stored(learner: &Learner) -> Result<(), LearnError> {
     let (classes, examples) = learner.sizes().await?;
     metrics::gauge!(names::CLASSES).set(classes as f64);
     metrics::gauge!(names::EXAMPLES).set(examples as f64);
+    metrics::gauge!(names::POOL_IMAGES).set(learner.image_total().await? as f64);
     for (status, count) in learner.jobs().counts().await? {
         metrics::gauge!(names::JOBS, "state" => status.word()).set(count as f64);
     }
@@ -95,6 +96,7 @@ async fn record_stored(learner: &Learner) -> Result<(), LearnError> {
         "parameters": 1_223_040, "device": "cpu", "dtype": "int8",
         "agreement": {"mean_cosine": 0.9999, "least_cosine": 0.9998}},
     "limits": {"max_client_batch_size": 128, "max_queue": 512, "max_batch_size": 32, "payload_limit": 67_108_864,
+        "bulk_limit": 2_147_483_648_u64, "max_bulk_images": 100_000,
         "max_image_bytes": 20_971_520, "max_image_side": 16_384, "max_image_pixels": 50_000_000}
 }))]
 pub(super) struct Info {
@@ -152,6 +154,10 @@ pub(super) struct LimitInfo {
     pub max_batch_size: usize,
     /// Bytes of one request body.
     pub payload_limit: usize,
+    /// Bytes of one archive or NDJSON body, as sent and unpacked.
+    pub bulk_limit: usize,
+    /// Images in one archive or NDJSON body.
+    pub max_bulk_images: usize,
     /// Bytes of one image.
     pub max_image_bytes: usize,
     /// Width or height of an image in pixels.
@@ -191,6 +197,8 @@ pub(super) async fn info(services: Services, State(state): State<AppState>) -> J
             max_queue: engine.max_queue,
             max_batch_size: engine.max_batch_size,
             payload_limit: http.payload_limit,
+            bulk_limit: http.bulk_limit,
+            max_bulk_images: http.max_bulk_images,
             max_image_bytes: engine.limits.max_bytes,
             max_image_side: engine.limits.max_side,
             max_image_pixels: engine.limits.max_pixels,

@@ -72,6 +72,10 @@ codes! {
     ExampleNotFound = NOT_FOUND "example_not_found" "There is no such example";
     /// The example was given as a vector, so there is no image.
     ExampleHasNoImage = NOT_FOUND "example_has_no_image" "The example has no image";
+    /// The image is not in the pool.
+    ImageNotFound = NOT_FOUND "image_not_found" "There is no such image";
+    /// The image of the pool was given as a vector, so it has no bytes.
+    ImageHasNoBytes = NOT_FOUND "image_has_no_bytes" "The image was given as a vector";
     /// The head version does not exist.
     HeadNotFound = NOT_FOUND "head_not_found" "There is no such head version";
     /// The job does not exist.

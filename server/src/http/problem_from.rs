@@ -15,6 +15,7 @@ impl From<LearnError> for Problem {
             LearnError::InvalidName { .. } => Self::new(Code::InvalidName, detail),
             LearnError::UnknownClass { .. } => Self::new(Code::ClassNotFound, detail),
             LearnError::UnknownExample { .. } => Self::new(Code::ExampleNotFound, detail),
+            LearnError::UnknownImage { .. } => Self::new(Code::ImageNotFound, detail),
             LearnError::UnknownHead { .. } => Self::new(Code::HeadNotFound, detail),
             LearnError::UnknownJob { .. } => Self::new(Code::JobNotFound, detail),
             LearnError::UnknownFinding { .. } => Self::new(Code::FindingNotFound, detail),

@@ -1,9 +1,22 @@
-//! Refusals that many operations share, for the API description.
+//! Answers that several operations share.
 
 use super::problem::{PROBLEM_JSON, Problem};
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::IntoResponse;
 use std::collections::BTreeMap;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
+
+/// The bytes of a stored image. They come from a caller: a browser must not take them for anything but an image.
+pub(super) fn stored_image(bytes: Bytes, media_type: String) -> impl IntoResponse + use<> {
+    let headers = [
+        (header::CONTENT_TYPE, media_type),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".to_owned()),
+    ];
+    (headers, bytes)
+}
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 

@@ -17,7 +17,11 @@ pub struct HttpOptions {
     pub max_client_batch_size: usize,
     /// Bytes of one request body.
     pub payload_limit: usize,
-    /// Longest time a request body may take to arrive.
+    /// Bytes of one archive or NDJSON body, as sent and unpacked.
+    pub bulk_limit: usize,
+    /// Images in one archive or NDJSON body.
+    pub max_bulk_images: usize,
+    /// Longest time a request body may take to arrive; of an archive or NDJSON body, each piece of it.
     pub body_timeout: Duration,
     /// Who may call.
     pub access: super::auth::Access,

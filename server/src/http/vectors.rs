@@ -56,9 +56,25 @@ pub(super) async fn vectorise(
     budget: Budget,
     on_error: OnError,
 ) -> Result<Vectors, Problem> {
+    let vectors = vectorise_each(engine, operation, inputs.into_iter().enumerate().collect(), budget).await?;
+    if on_error == OnError::Fail
+        && let Some(problem) = vectors.items.iter().find_map(|item| item.as_ref().err())
+    {
+        return Err(problem.clone());
+    }
+    Ok(vectors)
+}
+
+/// The same for some of a call's images, each with its position in the call.
+pub(super) async fn vectorise_each(
+    engine: &Engine,
+    operation: &'static str,
+    inputs: Vec<(usize, Input)>,
+    budget: Budget,
+) -> Result<Vectors, Problem> {
     let images: Vec<Bytes> = inputs
         .iter()
-        .filter_map(|input| match input {
+        .filter_map(|(_, input)| match input {
             Input::Image(bytes) => Some(bytes.clone()),
             Input::Vector(_) => None,
         })
@@ -67,7 +83,7 @@ pub(super) async fn vectorise(
     let mut timings = Timings::default();
     let mut keep = 1.0;
     let mut items = Vec::with_capacity(inputs.len());
-    for (index, input) in inputs.into_iter().enumerate() {
+    for (index, input) in inputs {
         items.push(match input {
             Input::Vector(vector) => unit_vector(index, vector, engine.info().dimensions)
                 .map(|vector| Vectored { vector, spread: None, image: None }),
@@ -90,11 +106,6 @@ pub(super) async fn vectorise(
     let bad = items.iter().filter(|item| item.is_err()).count();
     names::images(operation, "error", bad);
     names::images(operation, "ok", items.len() - bad);
-    if on_error == OnError::Fail
-        && let Some(problem) = items.iter().find_map(|item| item.as_ref().err())
-    {
-        return Err(problem.clone());
-    }
     Ok(Vectors { items, timings, keep })
 }
 

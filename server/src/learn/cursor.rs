@@ -16,6 +16,8 @@ pub(crate) enum List {
     Examples,
     /// What an audit found, the most pressing first.
     Findings,
+    /// Images of the pool, oldest first.
+    Images,
     /// Head versions, newest first.
     Heads,
     /// Jobs, newest first.
@@ -28,6 +30,7 @@ impl List {
             List::Classes => "classes",
             List::Examples => "examples",
             List::Findings => "findings",
+            List::Images => "images",
             List::Heads => "heads",
             List::Jobs => "jobs",
         }

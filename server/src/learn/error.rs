@@ -30,6 +30,12 @@ pub enum LearnError {
         /// Id.
         example: String,
     },
+    /// No such image.
+    #[error("there is no image `{image}`; list the images to see which there are")]
+    UnknownImage {
+        /// Id.
+        image: String,
+    },
     /// No such head version.
     #[error("there is no head version {version}; list the heads to see which there are")]
     UnknownHead {

@@ -13,11 +13,12 @@ use dozen_fewshot::unit;
 use serde_json::json;
 use std::sync::Arc;
 
-/// A checked example, its image on disk already.
-struct Prepared {
-    content_hash: String,
-    media_type: Option<&'static str>,
-    vector: Vec<f32>,
+/// Checked content, its image on disk already.
+pub(super) struct Prepared {
+    pub(super) content_hash: String,
+    pub(super) media_type: Option<String>,
+    /// None where only another encoder has seen the image.
+    pub(super) vector: Option<Vec<f32>>,
 }
 
 impl Learner {
@@ -172,7 +173,7 @@ impl Learner {
 }
 
 /// Checks vectors, then puts images on disk, before any lock is taken and off the async threads.
-async fn prepare(core: &Core, examples: Vec<NewExample>) -> Result<Vec<Prepared>, LearnError> {
+pub(super) async fn prepare(core: &Core, examples: Vec<NewExample>) -> Result<Vec<Prepared>, LearnError> {
     let dimensions = core.encoder.dimensions;
     let blobs = core.store.blobs.clone();
     blocking(move || {
@@ -187,7 +188,8 @@ async fn prepare(core: &Core, examples: Vec<NewExample>) -> Result<Vec<Prepared>
                 }
                 None => (content_hash(&vector_bytes(&vector)), None),
             };
-            prepared.push(Prepared { content_hash, media_type, vector: unit(&vector, dimensions)? });
+            let media_type = media_type.map(str::to_owned);
+            prepared.push(Prepared { content_hash, media_type, vector: Some(unit(&vector, dimensions)?) });
         }
         blobs.write_all(&images)?;
         Ok(prepared)
@@ -196,7 +198,7 @@ async fn prepare(core: &Core, examples: Vec<NewExample>) -> Result<Vec<Prepared>
 }
 
 /// Adds one example unless its content is there.
-async fn add(
+pub(super) async fn add(
     core: &Core,
     write: &mut Write,
     class: &ClassRow,
@@ -206,14 +208,15 @@ async fn add(
     let (row, duplicate) = match found {
         Some(row) if row.deleted_at.is_none() => {
             // Added under another encoder: the vector it lacks is at hand.
-            if write.vector(&row).await?.is_none() {
-                write.set_vector(row.key, &new.vector).await?;
-                write.change(Change::Vector { example: row.key, vector: new.vector });
+            if let Some(vector) = new.vector {
+                write.complete(&row, vector).await?;
             }
             (row, true)
         }
         Some(row) => {
-            write.set_vector(row.key, &new.vector).await?;
+            if let Some(vector) = &new.vector {
+                write.set_vector(row.key, vector).await?;
+            }
             (write.restore(&row, &class.slug).await?, false)
         }
         None => {
@@ -223,13 +226,15 @@ async fn add(
                 collection: write.collection,
                 class: class.key,
                 content_hash: &new.content_hash,
-                media_type: new.media_type,
+                media_type: new.media_type.as_deref(),
             };
             let row = examples::create(&mut write.transaction, &new_row).await?;
-            write.set_vector(row.key, &new.vector).await?;
+            if let Some(vector) = &new.vector {
+                write.set_vector(row.key, vector).await?;
+            }
             let data = json!({ "example": row.id, "class": class.slug, "content_hash": row.content_hash });
             write.record("example.added", &data).await?;
-            write.enter(&row, Some(new.vector));
+            write.enter(&row, new.vector);
             (row, false)
         }
     };
@@ -270,6 +275,15 @@ impl Write {
     async fn live_example(&mut self, class: &ClassRow, id: &str) -> Result<ExampleRow, LearnError> {
         let row = self.example(class, id).await?;
         if row.deleted_at.is_none() { Ok(row) } else { Err(unknown(&class.slug, id)) }
+    }
+
+    /// Gives a live example the vector it lacks, if it lacks it.
+    pub(super) async fn complete(&mut self, row: &ExampleRow, vector: Vec<f32>) -> Result<(), LearnError> {
+        if self.vector(row).await?.is_none() {
+            self.set_vector(row.key, &vector).await?;
+            self.change(Change::Vector { example: row.key, vector });
+        }
+        Ok(())
     }
 
     /// Takes a tombstone off.
@@ -323,7 +337,7 @@ fn unknown(class: &str, example: &str) -> LearnError {
 }
 
 /// An example as callers see it.
-fn public(row: ExampleRow, class: &str) -> Example {
+pub(super) fn public(row: ExampleRow, class: &str) -> Example {
     Example {
         id: row.id,
         class: class.to_owned(),

@@ -13,11 +13,13 @@ mod diff;
 mod error;
 mod examples;
 mod heads;
+mod images;
 pub(crate) mod labelled;
 mod name;
 mod readiness;
 mod reembed;
 pub(crate) mod state;
+mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod trained;
@@ -25,6 +27,8 @@ mod types;
 mod untrained;
 
 pub use error::LearnError;
+pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, PendingImage, view_budget};
+pub use suggest::{Suggestion, Suggestions};
 pub use types::{
     Added, AddedExample, Answer, AuditRequest, Class, ClassReadiness, ClassifyOptions, Diff, Difference,
     Doubt, Evidence, Example, Finding, FindingExample, HeadUsed, HeadVersion, LabelSet, Likeness, NewExample,

@@ -2,7 +2,6 @@
 //! of index and heads until they are added again.
 
 use super::core::detached;
-use super::state::Change;
 use super::{LearnError, Learner};
 use crate::store::{StoreError, examples};
 use bytes::Bytes;
@@ -60,11 +59,8 @@ impl Learner {
                 for (id, vector) in vectors {
                     let row =
                         examples::find_in_collection(&mut write.transaction, write.collection, &id).await?;
-                    if let Some(row) = row
-                        && write.vector(&row).await?.is_none()
-                    {
-                        write.set_vector(row.key, &vector).await?;
-                        write.change(Change::Vector { example: row.key, vector });
+                    if let Some(row) = row {
+                        write.complete(&row, vector).await?;
                     }
                 }
                 write

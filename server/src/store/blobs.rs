@@ -95,6 +95,12 @@ impl Blobs {
         Ok(Bytes::from(bytes))
     }
 
+    /// A file for passing use on the same disk. It has no name, and is gone with its handle.
+    pub(crate) fn scratch(&self) -> Result<File, StoreError> {
+        let folder = self.temporary();
+        tempfile::tempfile_in(&folder).map_err(at(&folder))
+    }
+
     /// Where a blob lies. Two levels of folders keep each small: 65,536 leaves.
     fn path(&self, hash: &str) -> Result<PathBuf, StoreError> {
         if hash.len() != 64 || !hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {

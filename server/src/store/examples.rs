@@ -108,6 +108,22 @@ pub(crate) async fn find_content(
     .await?)
 }
 
+/// The live examples of a collection that have this content, in whichever class.
+pub(crate) async fn live_content(
+    connection: &mut SqliteConnection,
+    collection: i64,
+    content_hash: &str,
+) -> Result<Vec<ExampleRow>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT key, id, class_key, content_hash, media_type, created_at, deleted_at FROM example
+         WHERE collection_key = $1 AND content_hash = $2 AND deleted_at IS NULL ORDER BY key",
+    )
+    .bind(collection)
+    .bind(content_hash)
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Examples of a class after a key, in order of creation.
 pub(crate) async fn page(
     connection: &mut SqliteConnection,

@@ -10,6 +10,7 @@ pub(crate) mod collections;
 pub(crate) mod examples;
 pub(crate) mod findings;
 pub(crate) mod heads;
+pub(crate) mod images;
 pub(crate) mod jobs;
 mod time;
 
@@ -172,11 +173,11 @@ pub(crate) fn vector_bytes(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|component| component.to_le_bytes()).collect()
 }
 
-/// A stored vector, checked for its length and finiteness.
-pub(crate) fn read_vector(example: &str, bytes: &[u8], dimensions: usize) -> Result<Vec<f32>, StoreError> {
+/// The stored vector of an example or image, checked for its length and finiteness.
+pub(crate) fn read_vector(id: &str, bytes: &[u8], dimensions: usize) -> Result<Vec<f32>, StoreError> {
     if bytes.len() != dimensions * size_of::<f32>() {
         let (actual, expected) = (bytes.len(), dimensions * size_of::<f32>());
-        let what = format!("the vector of example {example} has {actual} bytes, {expected} are expected");
+        let what = format!("the vector of {id} has {actual} bytes, {expected} are expected");
         return Err(StoreError::Damaged(what));
     }
     let vector: Vec<f32> =
@@ -184,7 +185,7 @@ pub(crate) fn read_vector(example: &str, bytes: &[u8], dimensions: usize) -> Res
     if vector.iter().all(|component| component.is_finite()) {
         Ok(vector)
     } else {
-        Err(StoreError::Damaged(format!("the vector of example {example} is not finite")))
+        Err(StoreError::Damaged(format!("the vector of {id} is not finite")))
     }
 }
 

@@ -27,6 +27,8 @@ pub const CLASSIFY_TOTAL: &str = "dozen_classify_total";
 pub const CLASSES: &str = "dozen_classes";
 /// Gauge: live examples over all collections.
 pub const EXAMPLES: &str = "dozen_examples";
+/// Gauge: live images over all pools, labelled or not.
+pub const POOL_IMAGES: &str = "dozen_pool_images";
 /// Gauge: jobs by state.
 pub const JOBS: &str = "dozen_jobs";
 /// Gauge, always 1: the loaded model.
@@ -73,6 +75,7 @@ fn describe() {
     describe_counter!(CLASSIFY_TOTAL, "Answers by whether the image was recognised.");
     describe_gauge!(CLASSES, "Live classes over all collections.");
     describe_gauge!(EXAMPLES, "Live examples over all collections.");
+    describe_gauge!(POOL_IMAGES, "Live images over all pools, labelled or not.");
     describe_gauge!(JOBS, "Jobs by state.");
     describe_gauge!(MODEL_INFO, "Always 1; the labels name the loaded model.");
     describe_gauge!(BUILD_INFO, "Always 1; the label is this build's version.");

@@ -12,6 +12,7 @@ mod learning;
 mod openapi;
 mod operations;
 mod payloads;
+mod pool;
 mod problems;
 mod support;
 mod training;

@@ -115,6 +115,8 @@ impl Server {
         let http = HttpOptions {
             max_client_batch_size: 128,
             payload_limit: 2 << 20,
+            bulk_limit: 4 << 20,
+            max_bulk_images: 200,
             body_timeout: Duration::from_secs(10),
             access: Access::new(setup.keys, setup.cors_origins.clone(), false),
         };

@@ -7,6 +7,7 @@ mod budget;
 mod concurrency;
 mod demo;
 mod durability;
+mod pool;
 mod readme;
 mod train_and_serve;
 mod whole_loop;

@@ -70,7 +70,7 @@ impl<O: DeserializeOwned + Send> FromRequest<AppState> for Payload<O> {
     }
 }
 
-fn no_images() -> Problem {
+pub(super) fn no_images() -> Problem {
     Problem::new(
         Code::NoImages,
         "The call holds no images. Send parts named `image`, or a list `images`, with at least one.",
@@ -87,8 +87,18 @@ fn not_empty(bytes: Bytes) -> Result<Bytes, Problem> {
     Ok(bytes)
 }
 
+/// One image as a line of NDJSON has it: an element of `images`.
+pub(super) fn parse_line(line: &[u8], index: usize) -> Result<Input, Problem> {
+    let item: json::Item = serde_json::from_slice(line).map_err(|error| {
+        let problem = json_problem(&error);
+        let detail = problem.detail.clone();
+        problem.at_image(index, detail)
+    })?;
+    item.into_input(index)
+}
+
 /// Options of the query, where the body has no room for them.
-fn query_options<O: DeserializeOwned>(uri: &Uri) -> Result<O, Problem> {
+pub(super) fn query_options<O: DeserializeOwned>(uri: &Uri) -> Result<O, Problem> {
     Ok(Query::<O>::try_from_uri(uri)?.0)
 }
 

@@ -14,6 +14,8 @@ const DEFAULT_EVIDENCE: usize = 3;
 const DEFAULT_TOP_K: usize = 5;
 /// Share of images of known classes called unknown by mistake, unless told otherwise.
 const DEFAULT_FALSE_REJECTION_RATE: f32 = 0.05;
+/// Views of one image of the pool at most.
+const MOST_VIEWS: usize = 8;
 /// Scores and nearest examples an answer lists at most.
 const LONGEST_LIST: usize = 1000;
 
@@ -117,6 +119,30 @@ impl EmbedOptions {
 pub struct ExampleOptions {
     /// What one bad image does to the call.
     pub on_error: OnError,
+}
+
+/// Options of `POST /images`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImageOptions {
+    /// Also embeds each image so many times, 0 to 8, with most of its patches hidden at random: what `method=msn` learns to
+    /// agree on.
+    #[schema(maximum = 8)]
+    #[param(maximum = 8)]
+    pub views: usize,
+    /// What one bad image does to the call. Archives and NDJSON are always `skip`.
+    pub on_error: OnError,
+}
+
+impl ImageOptions {
+    /// The number of views, checked.
+    pub fn views(&self) -> Result<usize, Problem> {
+        match self.views {
+            views @ 0..=MOST_VIEWS => Ok(views),
+            views => Err(Problem::invalid("/views", format!("is {views}, it has to be 0 to {MOST_VIEWS}"))),
+        }
+    }
 }
 
 /// Options of `POST /classify`.

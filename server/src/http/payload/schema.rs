@@ -1,7 +1,7 @@
 //! Bodies of calls that take images, as the API description shows them. What is read is [`super::Payload`].
 
 use super::ImageInput;
-use super::options::{ClassifyOptions, EmbedOptions, ExampleOptions};
+use super::options::{ClassifyOptions, EmbedOptions, ExampleOptions, ImageOptions};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -49,6 +49,29 @@ pub struct ExamplesForm {
     /// Options as JSON.
     #[schema(nullable = false)]
     pub options: Option<ExampleOptions>,
+}
+
+/// Images for the pool.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "on_error": "skip"}))]
+pub struct ImagesRequest {
+    /// One or more images or vectors.
+    #[schema(min_items = 1)]
+    pub images: Vec<ImageInput>,
+    /// Options stand beside `images`.
+    #[serde(flatten)]
+    pub options: ImageOptions,
+}
+
+/// Images for the pool, as a form.
+#[derive(Serialize, ToSchema)]
+pub struct ImagesForm {
+    /// One part per image; the part name `file` is understood too.
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
+    pub image: Vec<Vec<u8>>,
+    /// Options as JSON.
+    #[schema(nullable = false)]
+    pub options: Option<ImageOptions>,
 }
 
 /// Images to classify.

@@ -5,6 +5,7 @@ mod answers;
 mod damage;
 mod encoders;
 mod heads;
+mod images;
 mod labels;
 mod paging;
 mod persistence;
