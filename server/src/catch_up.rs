@@ -3,18 +3,14 @@
 //! A pool may be large and answers do not need it, so the server is ready meanwhile; images without a vector of the encoder
 //! in use are simply not in the pool yet. Not when they are first asked for, either: that call would wait for all of them.
 
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Embedded, Engine};
 use crate::learn::{LearnError, Learner, PendingImage, view_budget};
 use bytes::Bytes;
 use dozen_models::Budget;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Images embedded at a time: few, so that callers find room beside them.
 const BATCH: usize = 16;
-
-/// Pause before a batch tries again to enter a full queue.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Embeds every image that lacks a vector of the engine's encoder, then ends; stops early when told to.
 pub(crate) async fn run(engine: Engine, learner: Learner, stop: CancellationToken) {
@@ -25,11 +21,10 @@ pub(crate) async fn run(engine: Engine, learner: Learner, stop: CancellationToke
 }
 
 async fn embed_pending(engine: &Engine, learner: &Learner) -> Result<(), LearnError> {
-    let batch = BATCH.min(engine.options().max_queue);
     let mut last = 0;
     let mut done = 0;
     loop {
-        let pending = learner.pending_images(last, batch).await?;
+        let pending = learner.pending_images(last, BATCH).await?;
         let Some(newest) = pending.last() else { break };
         last = newest.key();
         if done == 0 {
@@ -68,29 +63,23 @@ async fn vectors(
     images
 }
 
-/// A vector for each image that has one, once the queue has room.
+/// A vector for each image that has one.
 async fn embed(engine: &Engine, images: Vec<Bytes>, budget: Budget) -> Vec<Option<Vec<f32>>> {
-    loop {
-        let embedded = match engine.embed(images.clone(), budget).await {
-            Ok(embedded) => embedded,
-            Err(EngineError::QueueFull { .. } | EngineError::Deadline) => {
-                tokio::time::sleep(PATIENCE).await;
-                continue;
-            }
-            Err(error) => {
-                tracing::error!(%error, "stored images cannot be embedded; they stay out of the pool");
-                return vec![None; images.len()];
-            }
-        };
-        let vector = |result: Result<crate::engine::Embedded, _>| match result {
-            Ok(embedded) => Some(embedded.embedding.vector),
-            Err(error) => {
-                tracing::warn!(%error, "a stored image cannot be embedded; it stays out of the pool");
-                None
-            }
-        };
-        return embedded.into_iter().map(vector).collect();
-    }
+    let embedded = match engine.embed_patiently(&images, budget).await {
+        Ok(embedded) => embedded,
+        Err(error) => {
+            tracing::error!(%error, "stored images cannot be embedded; they stay out of the pool");
+            return vec![None; images.len()];
+        }
+    };
+    let vector = |result: Result<Embedded, _>| match result {
+        Ok(embedded) => Some(embedded.embedding.vector),
+        Err(error) => {
+            tracing::warn!(%error, "a stored image cannot be embedded; it stays out of the pool");
+            None
+        }
+    };
+    embedded.into_iter().map(vector).collect()
 }
 
 #[cfg(test)]

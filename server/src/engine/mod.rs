@@ -9,6 +9,7 @@ mod backend;
 pub mod batcher;
 mod decode;
 mod drain;
+mod patient;
 mod worker;
 
 pub use backend::Backend;

@@ -4,6 +4,38 @@ use dozen_models::{Keep, Selection};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
+/// Takes a while for each image.
+struct Slow {
+    fake: Arc<Fake>,
+    each: Duration,
+}
+
+impl Backend for Slow {
+    fn info(&self) -> &EncoderInfo {
+        self.fake.info()
+    }
+    fn preprocessor(&self) -> &Preprocessor {
+        self.fake.preprocessor()
+    }
+    fn embed(&self, crops: &[RgbImage], budget: &Budget) -> Result<Vec<Embedding>, String> {
+        std::thread::sleep(self.each * crops.len() as u32);
+        self.fake.embed(crops, budget)
+    }
+}
+
+#[tokio::test]
+async fn patient_images_go_in_pieces_that_meet_the_deadline() {
+    let backend = Slow { fake: Fake::new(None), each: Duration::from_millis(300) };
+    let options = EngineOptions { queue_timeout: Duration::from_millis(800), max_batch_size: 1, ..OPTIONS };
+    let engine = Engine::start(Arc::new(backend), options).unwrap();
+    let images: Vec<Bytes> = (1..=8).map(|number| picture(number, 2, 3)).collect();
+    let hasty = engine.embed(images.clone(), Budget::default()).await;
+    assert!(matches!(hasty, Err(EngineError::Deadline)), "eight take longer than a deadline");
+    let results = engine.embed_patiently(&images, Budget::default()).await.unwrap();
+    let colours: Vec<f32> = results.into_iter().map(|result| result.unwrap().embedding.vector[0]).collect();
+    assert_eq!(colours, (1..=8).map(|number| number as f32).collect::<Vec<_>>());
+}
+
 /// Answers the mean colour of a crop, as a vector that is not normalised so that tests can tell images apart. Waits for
 /// a word before each batch if given a gate, and panics on pure red.
 pub(crate) struct Fake {

@@ -56,7 +56,8 @@ pub(super) async fn vectorise(
     budget: Budget,
     on_error: OnError,
 ) -> Result<Vectors, Problem> {
-    let vectors = vectorise_each(engine, operation, inputs.into_iter().enumerate().collect(), budget).await?;
+    let inputs = inputs.into_iter().enumerate().collect();
+    let vectors = vectorise_each(engine, operation, inputs, budget, Admission::Now).await?;
     if on_error == OnError::Fail
         && let Some(problem) = vectors.items.iter().find_map(|item| item.as_ref().err())
     {
@@ -65,12 +66,22 @@ pub(super) async fn vectorise(
     Ok(vectors)
 }
 
-/// The same for some of a call's images, each with its position in the call.
+/// What images do when the queue has no room for them.
+#[derive(Clone, Copy)]
+pub(super) enum Admission {
+    /// They are refused.
+    Now,
+    /// They wait: their call is expected to take a while.
+    Patient,
+}
+
+/// The same for some of a call's images, each with its position in the call; bad ones fail for themselves.
 pub(super) async fn vectorise_each(
     engine: &Engine,
     operation: &'static str,
     inputs: Vec<(usize, Input)>,
     budget: Budget,
+    admission: Admission,
 ) -> Result<Vectors, Problem> {
     let images: Vec<Bytes> = inputs
         .iter()
@@ -79,7 +90,11 @@ pub(super) async fn vectorise_each(
             Input::Vector(_) => None,
         })
         .collect();
-    let mut embedded = engine.embed(images, budget).await?.into_iter();
+    let embedded = match admission {
+        Admission::Now => engine.embed(images, budget).await?,
+        Admission::Patient => engine.embed_patiently(&images, budget).await?,
+    };
+    let mut embedded = embedded.into_iter();
     let mut timings = Timings::default();
     let mut keep = 1.0;
     let mut items = Vec::with_capacity(inputs.len());

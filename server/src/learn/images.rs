@@ -263,10 +263,13 @@ impl Learner {
             let (mut here, elsewhere): (Vec<_>, Vec<_>) =
                 there.into_iter().partition(|example| example.class_key == target.key);
             let changed = here.is_empty() || !elsewhere.is_empty();
+            let labels =
+                images::labels(&mut write.transaction, write.collection, &[&row.content_hash]).await?;
             for example in elsewhere {
                 let (id, owner) = (example.id.clone(), example.class_key);
+                let from = labels.iter().find(|label| label.example == id).map(|label| &label.class);
                 let moved = learn_examples::relabel(&mut write, example, &target).await?;
-                let data = json!({ "example": id, "image": row.id, "to": class, "as": moved.id });
+                let data = json!({ "example": id, "class": from, "to": class, "as": moved.id });
                 write.record("example.moved", &data).await?;
                 write.touch(owner).await?;
                 here = vec![moved];

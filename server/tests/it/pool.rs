@@ -1,10 +1,12 @@
 //! The pool of unlabelled images: every way to fill it, what is refused, labels, suggestions.
 
-use crate::support::{Answer, FORM, Server, base64, form_body, picture};
+use crate::support::{Answer, FORM, Server, Setup, base64, form_body, picture};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::io::{Cursor, Write};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A tar archive of files as they are given.
 fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -214,6 +216,34 @@ async fn an_archive_larger_than_a_batch_is_added_in_order_and_again_as_duplicate
     }
     let again = server.post("/images?views=2", "application/gzip", archive).await;
     assert_eq!((again.status, numbers(&again)), (StatusCode::OK, [0, 100, 0, 100]));
+}
+
+#[tokio::test]
+async fn an_archive_waits_where_the_queue_is_full() {
+    let (word, gate) = mpsc::channel();
+    let server = Server::with(Setup { max_queue: Some(2), gate: Some(gate), ..Setup::default() }).await;
+    let red = picture(200, 10, 10);
+    let files: Vec<(&str, &[u8])> = vec![("red.bmp", &red)];
+    let filling = [picture(1, 2, 3), picture(4, 5, 6)];
+    let fill = server.form("/embed", &filling, None);
+    let few = async {
+        // Until both places are taken.
+        while server.services.engine.depth() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let refused = server.post("/images", "image/bmp", red.clone()).await;
+        assert_eq!(refused.problem(), (429, "queue_full".to_owned()));
+    };
+    let many = async {
+        few.await;
+        let mut archive = std::pin::pin!(server.post("/images", "application/x-tar", tar_of(&files)));
+        let early = tokio::time::timeout(Duration::from_millis(400), &mut archive).await;
+        assert!(early.is_err(), "there is no room yet");
+        (0..3).for_each(|_| word.send(()).unwrap());
+        archive.await
+    };
+    let (filled, answer) = tokio::join!(fill, many);
+    assert_eq!((filled.status, numbers(&answer)), (StatusCode::OK, [1, 0, 0, 1]));
 }
 
 /// Nothing of what is refused as a whole is stored.

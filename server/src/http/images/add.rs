@@ -1,6 +1,6 @@
 //! `POST /images`: fills the pool, from any form images come in.
 
-use super::batch::{self, Admission, Item, Outcome};
+use super::batch::{self, Item, Options, Outcome};
 use super::{bulk, spool};
 use crate::http::extract::{CollectionPath, PathParams, media_type};
 use crate::http::payload::options::{ImageOptions, OnError};
@@ -9,6 +9,7 @@ use crate::http::payload::{self, Payload};
 use crate::http::problem::Problem;
 use crate::http::responses::ImageProblems;
 use crate::http::state::{AppState, Services};
+use crate::http::vectors::Admission;
 use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
@@ -149,11 +150,10 @@ async fn add_few(
     request: Request,
 ) -> Result<Vec<Outcome>, Problem> {
     let Payload { inputs, options } = Payload::<ImageOptions>::from_request(request, state).await?;
-    let views = options.views()?;
+    let options = Options { views: options.views()?, on_error: options.on_error, admission: Admission::Now };
     let items = inputs.into_iter().enumerate();
     let items = items.map(|(index, input)| Item { index, name: None, input: Ok(input) }).collect();
-    let fail = options.on_error == OnError::Fail;
-    batch::add(services, collection, items, views, Admission::Now { fail }).await
+    batch::add(services, collection, items, options).await
 }
 
 /// An archive or NDJSON: through a file, a batch at a time.
@@ -165,12 +165,13 @@ async fn add_bulk(
     request: Request,
 ) -> Result<Vec<Outcome>, Problem> {
     let views = payload::query_options::<ImageOptions>(request.uri())?.views()?;
+    let options = Options { views, on_error: OnError::Skip, admission: Admission::Patient };
     let file = spool::receive(services, state, request).await?;
     let bounds = bulk::Bounds::of(services, state);
     let (batches, reading) = bulk::open(form, file, bounds).await?;
     let mut added = pin!(
         ReceiverStream::new(batches)
-            .map(|items| batch::add(services, collection, items, views, Admission::Waits))
+            .map(|items| batch::add(services, collection, items, options))
             .buffered(IN_FLIGHT)
     );
     let mut outcomes = Vec::new();

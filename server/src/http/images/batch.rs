@@ -1,16 +1,14 @@
 //! Some images of a call, embedded together and stored in one transaction.
 
 use crate::http::payload::Input;
-use crate::http::problem::{Code, Problem};
+use crate::http::payload::options::OnError;
+use crate::http::problem::Problem;
 use crate::http::state::Services;
-use crate::http::vectors::{Vectored, vectorise_each};
+use crate::http::vectors::{Admission, Vectored, vectorise_each};
 use crate::learn::{AddedImage, NewImage, view_budget};
 use axum::body::Bytes;
 use dozen_models::Budget;
-use std::time::Duration;
-
-/// Pause before a batch tries again to enter a full queue.
-const PATIENCE: Duration = Duration::from_millis(250);
+use dozen_models::image::Format;
 
 /// One image of a call, or why there is none.
 pub(super) struct Item {
@@ -28,16 +26,14 @@ pub(super) struct Outcome {
     pub(super) result: Result<AddedImage, Problem>,
 }
 
-/// What a batch does when the queue is full.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
-    /// The call is refused; and with `fail` also for the first bad image.
-    Now {
-        /// One bad image fails the call, and nothing is stored.
-        fail: bool,
-    },
-    /// It waits for room: the file is here, and whoever sent it expects it to take a while.
-    Waits,
+/// How a batch is added.
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    /// Views of each image.
+    pub(super) views: usize,
+    /// With `Fail` a bad image fails the batch, and nothing of it is stored.
+    pub(super) on_error: OnError,
+    pub(super) admission: Admission,
 }
 
 /// Adds a batch, in order. Images that the pool has are recognised before they are decoded.
@@ -45,8 +41,7 @@ pub(super) async fn add(
     services: &Services,
     collection: &str,
     items: Vec<Item>,
-    views: usize,
-    admission: Admission,
+    options: Options,
 ) -> Result<Vec<Outcome>, Problem> {
     let images: Vec<Bytes> = items
         .iter()
@@ -55,7 +50,7 @@ pub(super) async fn add(
             Ok(Input::Vector(_)) | Err(_) => None,
         })
         .collect();
-    let mut known = services.learner.known_images(collection, images, views).await?.into_iter();
+    let mut known = services.learner.known_images(collection, images, options.views).await?.into_iter();
     let mut outcomes = Vec::with_capacity(items.len());
     let mut places = Vec::new();
     let mut unknown = Vec::new();
@@ -75,7 +70,7 @@ pub(super) async fn add(
         };
         outcomes.push((index, name, result));
     }
-    let embedded = embed(services, unknown, views, admission).await?;
+    let embedded = embed(services, unknown, options).await?;
     let mut new = Vec::with_capacity(embedded.len());
     let mut stored_at = Vec::with_capacity(embedded.len());
     for (place, result) in places.into_iter().zip(embedded) {
@@ -87,7 +82,7 @@ pub(super) async fn add(
             Err(problem) => outcomes[place].2 = Some(Err(problem)),
         }
     }
-    if admission == (Admission::Now { fail: true })
+    if options.on_error == OnError::Fail
         && let Some(problem) = outcomes.iter().find_map(|(.., result)| result.as_ref()?.as_ref().err())
     {
         return Err(problem.clone());
@@ -106,38 +101,25 @@ pub(super) async fn add(
 async fn embed(
     services: &Services,
     inputs: Vec<(usize, Input)>,
-    views: usize,
-    admission: Admission,
+    Options { views, admission, .. }: Options,
 ) -> Result<Vec<Result<NewImage, Problem>>, Problem> {
-    if inputs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let wholes = admitted(services, &inputs, Budget::default(), admission).await?;
-    let mut images: Vec<Result<NewImage, Problem>> = wholes
-        .into_iter()
-        .map(|whole| {
-            whole.map(|Vectored { vector, image, .. }| {
-                let image = image.map(|(bytes, format)| (bytes, format.media_type()));
-                NewImage { image, vector, views: Vec::new() }
-            })
-        })
-        .collect();
+    let embed = |inputs, budget| vectorise_each(&services.engine, "images", inputs, budget, admission);
+    let places: Vec<usize> = inputs.iter().map(|(index, _)| *index).collect();
+    let whole = |Vectored { vector, image, .. }| {
+        let image = image.map(|(bytes, format): (_, Format)| (bytes, format.media_type()));
+        NewImage { image, vector, views: Vec::new() }
+    };
+    let wholes = embed(inputs, Budget::default()).await?.items;
+    let mut images: Vec<_> = wholes.into_iter().map(|item| item.map(whole)).collect();
     for view in 1..=views {
-        let seen = |image: &Result<NewImage, Problem>| {
-            image.as_ref().ok().and_then(|image| image.image.as_ref()).map(|(bytes, _)| bytes.clone())
-        };
-        let (places, again): (Vec<usize>, Vec<(usize, Input)>) = inputs
-            .iter()
-            .zip(&images)
-            .enumerate()
-            .filter_map(|(place, ((index, _), image))| Some((place, (*index, Input::Image(seen(image)?)))))
-            .unzip();
-        if again.is_empty() {
-            break;
-        }
-        let parts = admitted(services, &again, view_budget(view), admission).await?;
-        for (place, part) in places.into_iter().zip(parts) {
-            match (part, &mut images[place]) {
+        // Those that are images, and good ones.
+        let seen = images.iter_mut().zip(&places).filter_map(|(image, index)| {
+            let (bytes, _) = image.as_ref().ok()?.image.as_ref()?;
+            Some(((*index, Input::Image(bytes.clone())), image))
+        });
+        let (inputs, seen): (Vec<_>, Vec<_>) = seen.unzip();
+        for (image, part) in seen.into_iter().zip(embed(inputs, view_budget(view)).await?.items) {
+            match (part, image) {
                 (Ok(part), Ok(image)) => image.views.push(part.vector),
                 (Err(problem), image) => *image = Err(problem),
                 (Ok(_), Err(_)) => {}
@@ -145,21 +127,4 @@ async fn embed(
         }
     }
     Ok(images)
-}
-
-/// Vectors, once the queue has room for the images or, unless the batch waits, if it has.
-async fn admitted(
-    services: &Services,
-    inputs: &[(usize, Input)],
-    budget: Budget,
-    admission: Admission,
-) -> Result<Vec<Result<Vectored, Problem>>, Problem> {
-    loop {
-        match vectorise_each(&services.engine, "images", inputs.to_vec(), budget).await {
-            Err(problem) if problem.code == Code::QueueFull && admission == Admission::Waits => {
-                tokio::time::sleep(PATIENCE).await;
-            }
-            vectors => return Ok(vectors?.items),
-        }
-    }
 }
