@@ -10,7 +10,7 @@ mod stored;
 
 pub use discriminant::DiscriminantHead;
 pub use held_out::HeldOut;
-pub use logistic::{FitReport, LogisticHead, LogisticOptions};
+pub use logistic::{ClassWeights, FitReport, LogisticHead, LogisticOptions};
 pub use nearest::{NearestHead, NearestOptions};
 pub use prototype::PrototypeHead;
 
