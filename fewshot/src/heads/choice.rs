@@ -55,7 +55,7 @@ struct Loss {
 /// The temperature of least log-loss and that loss; `None` without rows. Logits must be finite.
 ///
 /// The loss is convex in the inverse temperature: Newton steps, and halving wherever one would leave the bracket.
-fn best_temperature(held_out: &HeldOut) -> Option<(f64, f64)> {
+pub(super) fn best_temperature(held_out: &HeldOut) -> Option<(f64, f64)> {
     if held_out.is_empty() {
         return None;
     }

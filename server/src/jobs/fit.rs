@@ -4,11 +4,12 @@ use crate::learn::core::Core;
 use crate::learn::state::class_key;
 use crate::learn::{LearnError, TrainRequest};
 use crate::store::{StoreError, collections, examples, read_json, read_vector};
-use dozen_fewshot::ClassKey;
 use dozen_fewshot::heads::{LogisticHead, LogisticOptions};
+use dozen_fewshot::{ClassKey, Examples};
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -52,6 +53,7 @@ impl Failure {
 /// What the fit works on, as it is when the job starts.
 pub(super) struct TrainingSet {
     labelled: Vec<(ClassKey, Vec<f32>)>,
+    dimensions: usize,
     classes: usize,
     options: LogisticOptions,
     parent: i64,
@@ -97,7 +99,7 @@ impl TrainingSet {
             return Err(Failure::TooFewClasses { needed: TrainRequest::NEEDED_CLASSES, actual: classes });
         }
         let options = LogisticOptions { l2: request.l2, ..LogisticOptions::default() };
-        Ok(Self { labelled, classes, options, parent })
+        Ok(Self { labelled, dimensions: core.encoder.dimensions, classes, options, parent })
     }
 
     /// Fits on a thread of its own, so that a long fit neither holds up async work nor the end of the process.
@@ -116,14 +118,15 @@ impl TrainingSet {
 
     fn fit_here(&self) -> Result<Fitted, Failure> {
         let started = Instant::now();
-        let examples: Vec<(ClassKey, &[f32])> =
-            self.labelled.iter().map(|(class, vector)| (*class, vector.as_slice())).collect();
-        let (head, report) = LogisticHead::fit(&examples, &self.options)?;
+        let labelled = self.labelled.iter().map(|(class, vector)| (*class, vector.as_slice()));
+        let examples = Examples::new(self.dimensions, labelled)?;
+        let (head, report) = LogisticHead::fit(&examples, &self.options, &mut |_| ControlFlow::Continue(()))?;
         let metrics = json!({
             "examples": examples.len(),
             "classes": self.classes,
             "training_accuracy": report.training_accuracy,
             "objective": report.objective,
+            "gap": report.gap,
             "gradient_norm": report.gradient_norm,
             "iterations": report.iterations,
             "seconds": started.elapsed().as_secs_f64(),

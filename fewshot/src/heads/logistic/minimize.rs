@@ -63,6 +63,16 @@ impl State {
         Self { weights: vec![0.0; objective.parameters()], memory: VecDeque::with_capacity(MEMORY) }
     }
 
+    /// The same for an objective that differs by its λ alone, whose curvature does by the difference.
+    pub(super) fn with_l2(mut self, objective: &Objective<'_>, before: f64) -> Self {
+        let more = (objective.l2() - before) / objective.total();
+        for Correction { mut change, step, .. } in std::mem::take(&mut self.memory) {
+            add_scaled(&mut change, more, &step);
+            self.remember(step, change);
+        }
+        self
+    }
+
     fn remember(&mut self, step: Vec<f32>, change: Vec<f32>) {
         let curvature = dot(&step, &change);
         // Rounding can take it from very short steps.

@@ -61,7 +61,8 @@ impl LogisticOptions {
     const LEAST_TOLERANCE: f64 = 1e-10;
 
     fn check(&self) -> Result<(), Error> {
-        let refuse = |name, value: f64, range| Err(Error::InvalidOption { name, value: value.to_string(), range });
+        let refuse =
+            |name, value: f64, range| Err(Error::InvalidOption { name, value: value.to_string(), range });
         // Without a penalty separable examples, the usual case, have no minimum to converge to.
         if !(self.l2.is_finite() && self.l2 > 0.0) {
             return refuse("l2", self.l2, "a finite number above 0");
@@ -186,7 +187,10 @@ impl LogisticHead {
 fn check_weights(weights: &[f64], examples: usize) -> Result<(), Error> {
     let refuse = |value: String, range| Err(Error::InvalidOption { name: "example_weights", value, range });
     if weights.len() != examples {
-        return refuse(format!("{} weights for {examples} examples", weights.len()), "one weight per example");
+        return refuse(
+            format!("{} weights for {examples} examples", weights.len()),
+            "one weight per example",
+        );
     }
     // What is neither lost in f32 nor too much for it, sums included.
     match weights.iter().find(|weight| !(1e-6..=1e6).contains(*weight)) {

@@ -234,3 +234,81 @@ fn blocks(rows: Range<usize>, columns: usize) -> impl Iterator<Item = Range<usiz
     let end = rows.end;
     rows.step_by(size).map(move |start| start..end.min(start + size))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::softmax;
+
+    const DIMENSIONS: usize = 5;
+    const CLASSES: usize = 3;
+    const L2: f64 = 0.7;
+
+    /// Features, labels, weights of the examples, and weights to evaluate at.
+    fn problem() -> (Vec<f32>, Vec<usize>, Vec<f32>, Vec<f32>) {
+        let examples = 2 * BLOCK_ROWS[1] + 7;
+        let features = (0..examples * DIMENSIONS).map(|i| ((i * 29 % 31) as f32 - 15.0) / 10.0).collect();
+        let labels = (0..examples).map(|i| i % CLASSES).collect();
+        let example_weights = (0..examples).map(|i| (i % 4) as f32 + 0.5).collect();
+        let weights = (0..CLASSES * DIMENSIONS).map(|i| ((i * 17 % 23) as f32 - 11.0) / 8.0).collect();
+        (features, labels, example_weights, weights)
+    }
+
+    /// By the definition, in f64.
+    fn plain_value(features: &[f32], labels: &[usize], example_weights: &[f32], weights: &[f64]) -> f64 {
+        let mut sum = 0.5 * L2 * weights.iter().map(|weight| weight * weight).sum::<f64>();
+        for ((row, &label), &weight) in features.chunks(DIMENSIONS).zip(labels).zip(example_weights) {
+            let product = |class: &[f64]| class.iter().zip(row).map(|(w, &x)| w * f64::from(x)).sum();
+            let mut logits: Vec<f64> = weights.chunks(DIMENSIONS).map(product).collect();
+            let own = logits[label];
+            sum += f64::from(weight) * (softmax(&mut logits) - own);
+        }
+        sum / example_weights.iter().copied().map(f64::from).sum::<f64>()
+    }
+
+    #[test]
+    fn values_and_gradients_agree_with_the_definition_and_its_differences() {
+        let (features, labels, example_weights, weights) = problem();
+        let objective = Objective::new((&features, DIMENSIONS), (&labels, CLASSES), &example_weights, L2);
+        let evaluation = objective.evaluate(&weights);
+        let wide: Vec<f64> = weights.iter().copied().map(f64::from).collect();
+        let value = |weights: &[f64]| plain_value(&features, &labels, &example_weights, weights);
+        assert!((evaluation.value / value(&wide) - 1.0).abs() < 1e-6);
+        let step = 1e-5;
+        for position in 0..wide.len() {
+            let moved = |by: f64| {
+                let mut moved = wide.clone();
+                moved[position] += by;
+                value(&moved)
+            };
+            let difference = (moved(step) - moved(-step)) / (2.0 * step);
+            assert!((f64::from(evaluation.gradient[position]) - difference).abs() < 1e-6, "{position}");
+        }
+    }
+
+    #[test]
+    fn without_weights_the_loss_is_that_of_guessing() {
+        let (features, labels, example_weights, weights) = problem();
+        let objective = Objective::new((&features, DIMENSIONS), (&labels, CLASSES), &example_weights, L2);
+        let evaluation = objective.evaluate(&vec![0.0; weights.len()]);
+        assert!((evaluation.value - 3f64.ln()).abs() < 1e-7);
+        let curvature = 2.0 / 9.0 * objective.total();
+        assert!((evaluation.own_curvature.iter().sum::<f64>() / curvature - 1.0).abs() < 1e-6);
+        assert!((evaluation.other_curvature / (2.0 * curvature) - 1.0).abs() < 1e-6);
+        assert_eq!(evaluation.right, labels.iter().filter(|&&label| label == 0).count());
+    }
+
+    #[test]
+    fn means_are_weighted_and_weigh_as_much_as_their_examples() {
+        let features = [1.0, 0.0, 0.0, 1.0, 3.0, 4.0];
+        let (labels, example_weights) = ([1, 1, 0], [1.0, 3.0, 5.0]);
+        let objective = Objective::new((&features, 2), (&labels, 2), &example_weights, L2);
+        let means = objective.of_means().unwrap();
+        assert_eq!(&means.features[..], [3.0, 4.0, 0.25, 0.75]);
+        assert_eq!((&means.labels[..], &means.weights[..]), (&[0, 1][..], &[5.0, 4.0][..]));
+        assert!((means.total() - objective.total()).abs() < 1e-12);
+        assert!(means.of_means().is_none());
+        let scatter = objective.scatter();
+        assert_eq!(scatter, [46.0, 60.0, 60.0, 83.0]);
+    }
+}
