@@ -6,6 +6,7 @@ mod child;
 mod encoder;
 mod gpu;
 mod index;
+mod logistic;
 mod preprocess;
 mod report;
 mod serve;
@@ -27,6 +28,13 @@ struct Arguments {
 enum Bench {
     /// The exact scan beside the HNSW graph, by number of vectors and dimensions.
     Index(Options),
+    /// Fitting a logistic head beside scikit-learn and cyanure.
+    Logistic {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        programs: logistic::Programs,
+    },
     /// Embedding images beside PyTorch, ONNX Runtime and OpenVINO.
     Encoder {
         #[command(flatten)]
@@ -95,6 +103,7 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Index(options) => index::run(&options),
+        Bench::Logistic { options, programs } => logistic::run(&options, &programs),
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
         Bench::Budget { options, labelled, programs } => budget::run(&options, &labelled, &programs),
         Bench::Serve { options, programs } => serve::run(&options, &programs),

@@ -11,6 +11,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "--package", "dozen-bench", "--"]).args(arguments);
     match arguments.first().map(String::as_str) {
+        Some("logistic") => {
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Learning)?);
+        }
         Some("encoder") => {
             let release = build(&["--example", "bench_encoder"])?;
             command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));

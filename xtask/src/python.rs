@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     Tests,
     /// The engines that embedding is compared with.
     Engines,
+    /// The libraries that learning is compared with.
+    Learning,
 }
 
 /// The interpreter of a virtual environment; made, or remade when the pins change.
@@ -53,6 +55,9 @@ pub(crate) fn environment(purpose: Purpose) -> Result<PathBuf> {
     let (folder, pins) = match purpose {
         Purpose::Tests => ("venv", &["requirements.txt"][..]),
         Purpose::Engines => ("venv-engines", &["requirements-engines.txt", "requirements.txt"][..]),
+        Purpose::Learning => {
+            ("venv-learning", &["requirements-learning.txt", "requirements-learning-source.txt"][..])
+        }
     };
     let folder = root().join("target").join(folder);
     let pins: Vec<PathBuf> = pins.iter().map(|file| root().join("xtask/python").join(file)).collect();
@@ -67,12 +72,11 @@ pub(crate) fn environment(purpose: Purpose) -> Result<PathBuf> {
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
         .context("python3 with the venv module is needed here (Debian: apt-get install python3-venv)")?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    // One by one and without isolation: what is built from source finds what the files before it name.
     for file in &pins {
-        install.arg("--requirement").arg(file);
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-build-isolation"];
+        run(Command::new(&python).args(pip).arg("--requirement").arg(file))?;
     }
-    run(&mut install)?;
     std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }

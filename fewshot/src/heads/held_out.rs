@@ -36,7 +36,8 @@ impl HeldOut {
         self.logits.extend_from_slice(logits);
     }
 
-    /// By heads fitted on the other folds, of `folds` that every class is dealt over in the order of its examples.
+    /// By heads fitted on the other folds, of `folds`, at least two, that every class is dealt over in the order of its
+    /// examples.
     ///
     /// With as many folds as the largest class has examples this leaves one of each class out at a time.
     pub fn by_folds<H: Head>(
@@ -44,17 +45,8 @@ impl HeldOut {
         folds: usize,
         mut fit: impl FnMut(&Examples) -> Result<H, Error>,
     ) -> Result<Self, Error> {
-        let fold_of = deal(examples, folds);
-        let counts = examples.counts();
         let mut held_out = Self::new(examples);
-        for fold in 0..folds {
-            // A class's only example cannot be judged, so it stays.
-            let is_out =
-                |&example: &usize| fold_of[example] == fold && counts[examples.labels()[example]] > 1;
-            let (judged, kept): (Vec<usize>, Vec<usize>) = (0..examples.len()).partition(is_out);
-            if judged.is_empty() {
-                continue;
-            }
+        for Fold { kept, judged } in deal(examples, folds) {
             let head = fit(&examples.subset(&kept))?;
             for example in judged {
                 let mut logits = vec![f64::NEG_INFINITY; examples.classes().len()];
@@ -156,13 +148,55 @@ impl HeldOut {
     }
 }
 
-/// The fold of each example: every class's examples in turn, going on where the class before ended.
-fn deal(examples: &Examples, folds: usize) -> Vec<usize> {
+/// Examples to fit on, and others to judge by what that gives.
+pub(super) struct Fold {
+    pub(super) kept: Vec<usize>,
+    pub(super) judged: Vec<usize>,
+}
+
+/// Deals every class's examples over the folds, at least two, in turn, going on where the class before ended.
+///
+/// An example that is its class's only one is kept everywhere, so every fold keeps examples of every class. Folds with
+/// nothing to judge are left out.
+pub(super) fn deal(examples: &Examples, folds: usize) -> Vec<Fold> {
+    let folds = folds.max(2);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|&example| examples.labels()[example]);
     let mut fold_of = vec![0; examples.len()];
     for (place, example) in order.into_iter().enumerate() {
         fold_of[example] = place % folds;
     }
-    fold_of
+    let counts = examples.counts();
+    let is_judged = |example: usize| counts[examples.labels()[example]] > 1;
+    let fold = |fold: usize| {
+        let (judged, kept) =
+            (0..examples.len()).partition(|&example| fold_of[example] == fold && is_judged(example));
+        Fold { kept, judged }
+    };
+    (0..folds).map(fold).filter(|fold| !fold.judged.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fold_keeps_every_class_and_judges_each_example_once() {
+        let vector: &[f32] = &[1.0];
+        let classes = [4, 4, 7, 9, 9, 9, 4, 9];
+        let examples = Examples::new(1, classes.map(|class| (class, vector))).unwrap();
+        for folds in [0, 1, 2, 3, 4, 9] {
+            let dealt = deal(&examples, folds);
+            let mut judged: Vec<usize> = dealt.iter().flat_map(|fold| fold.judged.clone()).collect();
+            judged.sort_unstable();
+            assert_eq!(judged, [0, 1, 3, 4, 5, 6, 7], "all but the only one of class 7");
+            for Fold { kept, judged } in dealt {
+                assert_eq!(examples.subset(&kept).classes(), [4, 7, 9], "{folds}");
+                assert_eq!(kept.len() + judged.len(), 8);
+                assert!(judged.iter().all(|example| !kept.contains(example)));
+            }
+        }
+        let single = Examples::new(1, [(1, vector), (2, vector)]).unwrap();
+        assert!(deal(&single, 1).is_empty());
+    }
 }

@@ -11,7 +11,7 @@ mod stored;
 pub(crate) use choice::best_temperature;
 pub use discriminant::DiscriminantHead;
 pub use held_out::HeldOut;
-pub use logistic::{FitReport, LogisticHead, LogisticOptions};
+pub use logistic::{ClassWeights, FitReport, LogisticHead, LogisticOptions};
 pub use nearest::{NearestHead, NearestOptions};
 pub use prototype::PrototypeHead;
 

@@ -26,9 +26,9 @@ pub(super) fn check_classes(classes: &[ClassKey]) -> Result<(), Error> {
 }
 
 /// Fails unless every class has as many numbers as there are dimensions, and all of them are finite.
-pub(super) fn check_rows(
+pub(super) fn check_rows<T: Copy + Into<f64>>(
     name: &str,
-    numbers: &[f64],
+    numbers: &[T],
     classes: usize,
     dimensions: usize,
 ) -> Result<(), Error> {
@@ -38,7 +38,7 @@ pub(super) fn check_rows(
             "{len} {name} do not fill {classes} classes of {dimensions} dimensions"
         )));
     }
-    if numbers.iter().any(|number| !number.is_finite()) {
+    if numbers.iter().any(|&number| !number.into().is_finite()) {
         return Err(refused(format!("one of its {name} is not finite")));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Solving with a symmetric positive definite matrix.
 
-use super::dot;
+use super::{View, dot, multiply};
 
 /// The factor L of A = L·Lᵀ, lower triangular, row-major.
 #[derive(Clone, Debug)]
@@ -34,11 +34,31 @@ impl Cholesky {
 
     /// L⁻¹·v in place: coordinates in which A is the identity.
     pub(crate) fn whiten(&self, vector: &mut [f64]) {
-        for row in 0..self.order {
+        self.whiten_from(0, vector);
+    }
+
+    /// [`Cholesky::whiten`] of a vector that is 0 before its entry `first`.
+    fn whiten_from(&self, first: usize, vector: &mut [f64]) {
+        for row in first..self.order {
             let (done, rest) = vector.split_at_mut(row);
             let factor = &self.factor[row * self.order..];
-            rest[0] = (rest[0] - dot(&factor[..row], done)) / factor[row];
+            rest[0] = (rest[0] - dot(&factor[first..row], &done[first..])) / factor[row];
         }
+    }
+
+    /// A⁻¹ = L⁻ᵀ·L⁻¹, `[order][order]`.
+    pub(crate) fn inverse(&self) -> Vec<f64> {
+        let order = self.order;
+        // Row r of L⁻ᵀ is the r-th column of L⁻¹, which is 0 above its r-th entry.
+        let mut transposed = vec![0.0; order * order];
+        for (place, column) in transposed.chunks_exact_mut(order).enumerate() {
+            column[place] = 1.0;
+            self.whiten_from(place, column);
+        }
+        let mut inverse = vec![0.0; order * order];
+        let view = View::new(&transposed, order, order);
+        multiply(&mut inverse, view, view.transposed());
+        inverse
     }
 
     /// A⁻¹·v in place.
@@ -76,6 +96,9 @@ mod tests {
             cholesky.solve(&mut solution);
             for (row, right) in matrix.chunks(order).zip(&right) {
                 assert!((dot(row, &solution) - right).abs() < 1e-9);
+            }
+            for (row, solution) in cholesky.inverse().chunks(order).zip(&solution) {
+                assert!((dot(row, &right) - solution).abs() < 1e-9);
             }
             // |L⁻¹v|² = vᵀA⁻¹v.
             let mut white = right.clone();

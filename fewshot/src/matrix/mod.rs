@@ -6,7 +6,7 @@ mod product;
 
 pub(crate) use cholesky::Cholesky;
 pub(crate) use covariance::{Centred, ShrunkCovariance};
-pub(crate) use product::{View, for_each_row, multiply};
+pub(crate) use product::{View, add_product, for_each_row, multiply};
 
 /// Eight partial sums, so that the compiler may use vector registers.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {

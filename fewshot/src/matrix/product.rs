@@ -1,20 +1,33 @@
-//! Matrix products in f64 on row-major slices: `gemm` picks AVX-512, AVX2 or plain code at run time.
+//! Matrix products on row-major slices: `gemm` picks AVX-512, AVX2 or plain code at run time.
 //!
-//! One thread, so that the result is the same on every run on one machine.
+//! One thread each, so that the result is the same on every run on one machine.
 
 use crate::Error;
 
 /// A row-major matrix borrowed from a slice.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    data: &'a [f64],
+pub(crate) struct View<'a, T = f64> {
+    data: &'a [T],
     rows: usize,
     columns: usize,
     transposed: bool,
 }
 
-impl<'a> View<'a> {
-    pub(crate) fn new(data: &'a [f64], rows: usize, columns: usize) -> Self {
+/// Numbers that `gemm` multiplies: f32 or f64.
+pub(crate) trait Number: Copy + 'static {
+    const ONE: Self;
+}
+
+impl Number for f32 {
+    const ONE: Self = 1.0;
+}
+
+impl Number for f64 {
+    const ONE: Self = 1.0;
+}
+
+impl<'a, T: Number> View<'a, T> {
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a matrix fills its slice");
         Self { data, rows, columns, transposed: false }
     }
@@ -36,7 +49,16 @@ impl<'a> View<'a> {
 }
 
 /// `out = left · right`, row-major.
-pub(crate) fn multiply(out: &mut [f64], left: View<'_>, right: View<'_>) {
+pub(crate) fn multiply<T: Number>(out: &mut [T], left: View<'_, T>, right: View<'_, T>) {
+    product(out, false, left, right);
+}
+
+/// `out += left · right`, row-major.
+pub(crate) fn add_product<T: Number>(out: &mut [T], left: View<'_, T>, right: View<'_, T>) {
+    product(out, true, left, right);
+}
+
+fn product<T: Number>(out: &mut [T], is_added: bool, left: View<'_, T>, right: View<'_, T>) {
     let (rows, depth) = left.shape();
     let (right_rows, columns) = right.shape();
     assert_eq!(depth, right_rows, "inner dimensions agree");
@@ -54,15 +76,15 @@ pub(crate) fn multiply(out: &mut [f64], left: View<'_>, right: View<'_>) {
             out.as_mut_ptr(),
             1,
             columns as isize,
-            false,
+            is_added,
             left.data.as_ptr(),
             left_column,
             left_row,
             right.data.as_ptr(),
             right_column,
             right_row,
-            0.0,
-            1.0,
+            T::ONE,
+            T::ONE,
             false,
             false,
             false,
@@ -126,6 +148,8 @@ mod tests {
                     let mut out = vec![f64::NAN; rows * columns];
                     multiply(&mut out, left, right);
                     assert_eq!(out, expected);
+                    add_product(&mut out, left, right);
+                    assert!(out.iter().zip(&expected).all(|(twice, once)| *twice == 2.0 * once));
                 }
             }
         }

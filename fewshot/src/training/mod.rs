@@ -15,24 +15,32 @@ pub use report::{HeldOutQuality, TrainingReport, Trial};
 pub use settings::{FittedHead, Method, Settings};
 pub use standalone::Standalone;
 
-use crate::heads::LogisticOptions;
+use crate::heads::{ClassWeights, LogisticHead, LogisticOptions};
 use crate::progress::part;
 use crate::reliability::Reliability;
 use crate::{Error, Examples, Pool, Progress};
 
 /// What to train. The default chooses everything by what held-out examples say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TrainingOptions {
     /// `None` chooses.
     pub method: Option<Method>,
     /// λ of the logistic head; `None` chooses.
     pub l2: Option<f64>,
+    /// What the examples of a class weigh in the logistic head.
+    pub class_weights: ClassWeights,
 }
 
 impl TrainingOptions {
-    fn logistic(&self) -> LogisticOptions {
-        let default = LogisticOptions::default();
-        LogisticOptions { l2: self.l2.unwrap_or(default.l2), ..default }
+    /// With λ as asked for, or that of least loss on held-out examples.
+    fn logistic(&self, examples: &Examples, progress: Progress<'_>) -> Result<LogisticOptions, Error> {
+        let options = LogisticOptions { class_weights: self.class_weights, ..LogisticOptions::default() };
+        let l2 = match self.l2 {
+            Some(l2) => l2,
+            None => LogisticHead::choose_l2(examples, &options, progress)?,
+        };
+        Ok(LogisticOptions { l2, ..options })
     }
 }
 

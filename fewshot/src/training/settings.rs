@@ -126,7 +126,7 @@ impl Settings {
                 Self::Prototype { shrinkage: PrototypeHead::fit(examples, progress)?.shrinkage() }
             }
             Method::Nearest => Self::Nearest(NearestOptions::fit(examples, progress)?),
-            Method::Logistic => Self::Logistic(options.logistic()),
+            Method::Logistic => Self::Logistic(options.logistic(examples, progress)?),
             Method::Discriminant => {
                 Self::Discriminant { strength: DiscriminantHead::fit(examples, progress)?.strength() }
             }
@@ -138,12 +138,14 @@ impl Settings {
         &self,
         examples: &Examples,
         _pool: &Pool,
-        _progress: Progress<'_>,
+        progress: Progress<'_>,
     ) -> Result<FittedHead, Error> {
         Ok(match self {
             Self::Prototype { shrinkage } => FittedHead::Prototype { shrinkage: *shrinkage },
             Self::Nearest(options) => FittedHead::Nearest(*options),
-            Self::Logistic(options) => FittedHead::Logistic(logistic(examples, options)?),
+            Self::Logistic(options) => {
+                FittedHead::Logistic(LogisticHead::fit(examples, options, progress)?.0)
+            }
             Self::Discriminant { strength } => {
                 FittedHead::Discriminant(DiscriminantHead::with_strength(examples, *strength)?)
             }
@@ -163,7 +165,7 @@ impl Settings {
                     .scaled(1.0 / PrototypeHead::TEMPERATURE))
             }
             Self::Nearest(options) => options.leave_one_out(examples, progress),
-            Self::Logistic(options) => HeldOut::by_folds(examples, FOLDS, |kept| logistic(kept, options)),
+            Self::Logistic(options) => LogisticHead::held_out(examples, options, progress),
             Self::Discriminant { strength } => DiscriminantHead::leave_one_out(examples, *strength),
         }
     }
@@ -187,11 +189,4 @@ impl Settings {
             Standalone::new(head, kept.clone())
         })
     }
-}
-
-fn logistic(examples: &Examples, options: &LogisticOptions) -> Result<LogisticHead, Error> {
-    let labelled: Vec<_> = (0..examples.len())
-        .map(|position| (examples.classes()[examples.labels()[position]], examples.vector(position)))
-        .collect();
-    Ok(LogisticHead::fit(&labelled, options)?.0)
 }

@@ -10,6 +10,7 @@ use crate::learn::TrainRequest;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use dozen_fewshot::heads;
 use dozen_fewshot::training::{self, TrainingOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,6 +29,8 @@ pub(super) struct TrainBody {
     /// examples. Chosen by held-out examples unless given.
     #[schema(exclusive_minimum = 0.0, nullable = false)]
     l2: Option<f64>,
+    /// With `logistic`: what the examples of a class weigh.
+    class_weights: ClassWeights,
     /// Activate the new version even where it does worse on the held-back slice than the one in use.
     force: bool,
 }
@@ -58,6 +61,17 @@ pub(super) enum Method {
     Logistic,
 }
 
+/// What the examples of a class weigh.
+#[derive(Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ClassWeights {
+    /// Every example weighs the same, so a class weighs as much as it has examples.
+    #[default]
+    Equal,
+    /// Every class weighs the same.
+    Balanced,
+}
+
 impl Method {
     fn to_learn(self) -> Option<training::Method> {
         match self {
@@ -78,7 +92,11 @@ impl TrainBody {
             return Err(Problem::invalid("/l2", format!("is {l2}, it has to be above 0")));
         }
         let Scope::Head = self.scope;
-        let options = TrainingOptions { method: self.method.to_learn(), l2: self.l2 };
+        let class_weights = match self.class_weights {
+            ClassWeights::Equal => heads::ClassWeights::Equal,
+            ClassWeights::Balanced => heads::ClassWeights::Balanced,
+        };
+        let options = TrainingOptions { method: self.method.to_learn(), l2: self.l2, class_weights };
         Ok(TrainRequest { options, force: self.force })
     }
 }

@@ -17,7 +17,8 @@ async fn queued(place: &Place) -> (Learner, Job) {
 
 /// A request that no fit can honour.
 fn negative_penalty() -> TrainRequest {
-    let options = TrainingOptions { method: Some(Method::Logistic), l2: Some(-1.0) };
+    let options =
+        TrainingOptions { method: Some(Method::Logistic), l2: Some(-1.0), ..TrainingOptions::default() };
     TrainRequest { options, force: false }
 }
 

@@ -3,9 +3,10 @@
 use super::summary::{HeadKind, LowShotReport, Row};
 use super::{Features, Shots, Split, drawn_splits};
 use crate::Error;
-use dozen_fewshot::ClassKey;
 use dozen_fewshot::heads::{Head, LogisticHead, LogisticOptions, PrototypeHead};
+use dozen_fewshot::{ClassKey, Examples};
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 
 /// What to evaluate.
 #[derive(Clone, Debug)]
@@ -79,14 +80,11 @@ pub(super) fn class_balanced_accuracy(
             Box::new(head)
         }
         HeadKind::Logistic { l2 } => {
-            let examples: Vec<(ClassKey, &[f32])> = split
-                .labelled
-                .iter()
-                .map(|&position| (class_of(position), labelled.vectors[position].as_slice()))
-                .collect();
-            // Accuracy settles long before the last digits of the objective do.
-            let options = LogisticOptions { l2, gradient_tolerance: 1e-5, ..LogisticOptions::default() };
-            Box::new(LogisticHead::fit(&examples, &options)?.0)
+            let of_position = |&position: &usize| (class_of(position), labelled.vectors[position].as_slice());
+            let dimensions = labelled.vectors.first().map_or(0, Vec::len);
+            let examples = Examples::new(dimensions, split.labelled.iter().map(of_position))?;
+            let options = LogisticOptions { l2, ..LogisticOptions::default() };
+            Box::new(LogisticHead::fit(&examples, &options, &mut |_| ControlFlow::Continue(()))?.0)
         }
     };
     let mut asked = vec![0_u32; features.classes.len()];

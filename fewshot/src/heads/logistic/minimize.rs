@@ -1,153 +1,179 @@
-//! L-BFGS (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 7.5) with a weak Wolfe line search.
+//! L-BFGS (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 7.4) with a preconditioner.
 //!
-//! The objective is strongly convex (λ > 0), so there is one minimum and every accepted step has positive curvature.
-//! An iteration costs two matrix products however long its line search is, because logits are linear along the line.
+//! The objective is strongly convex (λ > 0): there is one minimum, every step has positive curvature, and the gradient
+//! bounds what is left to gain, f(W) − min f ≤ ‖∇f(W)‖²·Σs / (2λ). That bound is the stopping rule.
 
 use std::collections::VecDeque;
 
-use super::objective::{Line, LinePoint, Objective};
+use super::objective::{Evaluation, Objective};
+use super::preconditioner::Preconditioner;
+use super::vectors::{add_scaled, dot, largest};
 use crate::Error;
-use crate::matrix::dot;
 
 /// Steps remembered: each costs two vectors of the size of W; more than this no longer saves iterations.
-const MEMORY: usize = 20;
+const MEMORY: usize = 10;
 /// Sufficient decrease (Armijo).
 const DECREASE: f64 = 1e-4;
-/// The slope must fall to this share of the initial one (curvature condition).
-const CURVATURE: f64 = 0.5;
 /// Relative rounding of the objective, below which only the slope can tell progress (Hager and Zhang, 2005, §2).
-const ROUNDING: f64 = 1e-13;
-/// Bisection halves the interval: 60 exhaust f64.
-const MAX_LINE_STEPS: usize = 60;
+const ROUNDING: f64 = 1e-6;
+/// A step shortened so often is shorter than rounding.
+const MAX_SHORTENINGS: usize = 30;
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Well: the objective is at most this share above its minimum.
+    pub(super) tolerance: f64,
+    /// In failure, after so many.
+    pub(super) iterations: usize,
+}
+
+/// Where a fit is, and what it knows of the curvature there.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) weights: Vec<f32>,
+    memory: VecDeque<Correction>,
+}
 
 /// Where the fit ended.
 pub(super) struct Minimum {
-    pub(super) weights: Vec<f64>,
-    pub(super) logits: Vec<f64>,
-    pub(super) value: f64,
+    pub(super) state: State,
+    pub(super) evaluation: Evaluation,
+    /// The objective is at most this share above its minimum.
+    pub(super) gap: f64,
     /// Largest gradient component.
     pub(super) gradient_norm: f64,
     pub(super) iterations: usize,
 }
 
 /// One remembered step.
+#[derive(Clone, Debug)]
 struct Correction {
     /// Change of the weights.
-    step: Vec<f64>,
+    step: Vec<f32>,
     /// Change of the gradient.
-    change: Vec<f64>,
+    change: Vec<f32>,
     /// 1 / (step · change).
     inverse_curvature: f64,
 }
 
-/// Minimises from W = 0.
-pub(super) fn minimize(
-    objective: &Objective,
-    gradient_tolerance: f64,
-    max_iterations: usize,
-) -> Result<Minimum, Error> {
-    let mut weights = vec![0.0; objective.parameters()];
-    let mut logits = vec![0.0; objective.logit_count()];
-    let mut gradient = vec![0.0; weights.len()];
-    let mut next_gradient = gradient.clone();
-    let mut logit_direction = logits.clone();
-    let mut memory: VecDeque<Correction> = VecDeque::with_capacity(MEMORY);
-    let curvature_bound = objective.curvature_bound();
-    objective.gradient(&weights, &logits, &mut gradient);
-    let mut value = objective.line((&weights, &logits), (&gradient, &logit_direction)).at(0.0).value;
+impl State {
+    /// W = 0.
+    pub(super) fn zero(objective: &Objective<'_>) -> Self {
+        Self { weights: vec![0.0; objective.parameters()], memory: VecDeque::with_capacity(MEMORY) }
+    }
 
+    /// The same for an objective that differs by its λ alone, whose curvature does by the difference.
+    pub(super) fn with_l2(mut self, objective: &Objective<'_>, before: f64) -> Self {
+        let more = (objective.l2() - before) / objective.total();
+        for Correction { mut change, step, .. } in std::mem::take(&mut self.memory) {
+            add_scaled(&mut change, more, &step);
+            self.remember(step, change);
+        }
+        self
+    }
+
+    fn remember(&mut self, step: Vec<f32>, change: Vec<f32>) {
+        let curvature = dot(&step, &change);
+        // Rounding can take it from very short steps.
+        if curvature > 0.0 {
+            if self.memory.len() == MEMORY {
+                self.memory.pop_front();
+            }
+            self.memory.push_back(Correction { step, change, inverse_curvature: 1.0 / curvature });
+        }
+    }
+
+    /// −H·gradient by the two-loop recursion.
+    fn descent_direction(&self, gradient: &[f32], preconditioner: &Preconditioner) -> Vec<f32> {
+        let mut direction: Vec<f32> = gradient.iter().map(|g| -g).collect();
+        let mut shares = Vec::with_capacity(self.memory.len());
+        for correction in self.memory.iter().rev() {
+            let share = correction.inverse_curvature * dot(&correction.step, &direction);
+            add_scaled(&mut direction, -share, &correction.change);
+            shares.push(share);
+        }
+        let mut direction = preconditioner.solve(&direction);
+        if let Some(last) = self.memory.back() {
+            let solved = preconditioner.solve(&last.change);
+            let scale = 1.0 / (last.inverse_curvature * dot(&last.change, &solved));
+            for component in &mut direction {
+                *component *= scale as f32;
+            }
+        }
+        for (correction, share) in self.memory.iter().zip(shares.into_iter().rev()) {
+            let back = correction.inverse_curvature * dot(&correction.change, &direction);
+            add_scaled(&mut direction, share - back, &correction.step);
+        }
+        direction
+    }
+}
+
+/// Minimises from a state.
+///
+/// `watch` is told the gap at every iteration, and may end the fit.
+pub(super) fn minimize(
+    objective: &Objective<'_>,
+    mut state: State,
+    limits: Limits,
+    mut watch: impl FnMut(f64) -> Result<(), Error>,
+) -> Result<Minimum, Error> {
+    let mut evaluation = objective.evaluate(&state.weights);
+    let mut preconditioner: Option<Preconditioner> = None;
     let mut iterations = 0;
     loop {
-        let gradient_norm = largest(&gradient);
-        if gradient_norm <= gradient_tolerance {
-            return Ok(Minimum { weights, logits, value, gradient_norm, iterations });
+        let square = dot(&evaluation.gradient, &evaluation.gradient);
+        let gap = square * objective.total() / (2.0 * objective.l2() * evaluation.value);
+        let gradient_norm = largest(&evaluation.gradient);
+        watch(gap)?;
+        if gap <= limits.tolerance {
+            return Ok(Minimum { state, evaluation, gap, gradient_norm, iterations });
         }
         let stuck = || Error::NotConverged { iterations, gradient_norm: format!("{gradient_norm:.2e}") };
-        if iterations == max_iterations {
+        if iterations == limits.iterations {
             return Err(stuck());
         }
-        let direction = descent_direction(&gradient, &memory, curvature_bound);
-        objective.logits(&direction, &mut logit_direction);
-        let line = objective.line((&weights, &logits), (&direction, &logit_direction));
-        let start = LinePoint { value, slope: dot(&gradient, &direction) };
-        let Some((t, point)) = search_line(&line, start) else {
+        let preconditioner =
+            preconditioner.get_or_insert_with(|| Preconditioner::new(objective, &evaluation));
+        preconditioner.follow(&evaluation);
+        let direction = state.descent_direction(&evaluation.gradient, preconditioner);
+        let Some((step, next)) = step(objective, &state.weights, &evaluation, direction) else {
             return Err(stuck());
         };
-        let step: Vec<f64> = direction.iter().map(|d| t * d).collect();
-        add(&mut weights, &step);
-        for (logit, d) in logits.iter_mut().zip(&logit_direction) {
-            *logit += t * d;
-        }
-        objective.gradient(&weights, &logits, &mut next_gradient);
-        let change: Vec<f64> = next_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
-        std::mem::swap(&mut gradient, &mut next_gradient);
-        let curvature = dot(&step, &change);
-        if curvature > 0.0 {
-            if memory.len() == MEMORY {
-                memory.pop_front();
-            }
-            memory.push_back(Correction { step, change, inverse_curvature: 1.0 / curvature });
-        }
-        value = point.value;
+        add_scaled(&mut state.weights, 1.0, &step);
+        let change = next.gradient.iter().zip(&evaluation.gradient).map(|(new, old)| new - old).collect();
+        state.remember(step, change);
+        evaluation = next;
         iterations += 1;
     }
 }
 
-/// −H·gradient by the two-loop recursion.
-fn descent_direction(gradient: &[f64], memory: &VecDeque<Correction>, curvature_bound: f64) -> Vec<f64> {
-    let mut direction: Vec<f64> = gradient.iter().map(|g| -g).collect();
-    let mut shares = Vec::with_capacity(memory.len());
-    for correction in memory.iter().rev() {
-        let share = correction.inverse_curvature * dot(&correction.step, &direction);
-        add_scaled(&mut direction, -share, &correction.change);
-        shares.push(share);
-    }
-    let scale = memory.back().map_or(1.0 / curvature_bound, |last| {
-        1.0 / (last.inverse_curvature * dot(&last.change, &last.change))
-    });
-    for component in &mut direction {
-        *component *= scale;
-    }
-    for (correction, share) in memory.iter().zip(shares.into_iter().rev()) {
-        let back = correction.inverse_curvature * dot(&correction.change, &direction);
-        add_scaled(&mut direction, share - back, &correction.step);
-    }
-    direction
-}
-
-/// A step that satisfies the weak Wolfe conditions, by doubling and bisection; None when rounding leaves no such step.
-fn search_line(line: &Line<'_>, start: LinePoint) -> Option<(f64, LinePoint)> {
-    let (mut low, mut high) = (0.0, f64::INFINITY);
-    let mut t = 1.0;
-    for _ in 0..MAX_LINE_STEPS {
-        let point = line.at(t);
-        let decreased = point.value <= start.value + DECREASE * t * start.slope
-            || (point.value <= start.value + ROUNDING * start.value.abs()
-                && point.slope <= (2.0 * DECREASE - 1.0) * start.slope);
-        if !decreased {
-            high = t;
-        } else if point.slope < CURVATURE * start.slope {
-            low = t;
-        } else {
-            return Some((t, point));
+/// A step along the direction that decreases the objective, and the evaluation behind it; None when rounding leaves no such step.
+fn step(
+    objective: &Objective<'_>,
+    weights: &[f32],
+    start: &Evaluation,
+    direction: Vec<f32>,
+) -> Option<(Vec<f32>, Evaluation)> {
+    let start_slope = dot(&start.gradient, &direction);
+    let mut step = direction;
+    let mut length = 1.0;
+    for _ in 0..MAX_SHORTENINGS {
+        let mut moved = weights.to_vec();
+        add_scaled(&mut moved, 1.0, &step);
+        let next = objective.evaluate(&moved);
+        let slope = dot(&next.gradient, &step) / length;
+        let is_lower = next.value <= start.value + DECREASE * length * start_slope;
+        let is_as_low = next.value <= start.value * (1.0 + ROUNDING);
+        if is_lower || (is_as_low && slope <= (2.0 * DECREASE - 1.0) * start_slope) {
+            return Some((step, next));
         }
-        t = if high.is_finite() { f64::midpoint(low, high) } else { 2.0 * t };
+        // Where the slope, taken as linear, would vanish.
+        let share = (start_slope / (start_slope - slope)).clamp(0.1, 0.5);
+        for component in &mut step {
+            *component *= share as f32;
+        }
+        length *= share;
     }
     None
-}
-
-fn largest(vector: &[f64]) -> f64 {
-    vector.iter().fold(0.0, |largest, component| component.abs().max(largest))
-}
-
-fn add(target: &mut [f64], addend: &[f64]) {
-    for (t, a) in target.iter_mut().zip(addend) {
-        *t += a;
-    }
-}
-
-fn add_scaled(target: &mut [f64], scale: f64, addend: &[f64]) {
-    for (t, a) in target.iter_mut().zip(addend) {
-        *t += scale * a;
-    }
 }

@@ -1,57 +1,100 @@
 //! Multinomial logistic regression, L2, no intercept: the low-shot protocol of MSN (arXiv 2204.07141, §5).
+//!
+//! A fit begins at the solution for the class means, each weighing as much as its examples: that problem is smaller by the
+//! number of examples per class, its solution is near, and what it learned of the curvature holds for the examples too.
 
+mod held_out;
 mod minimize;
 mod objective;
-
-use std::collections::BTreeMap;
+mod preconditioner;
+mod softmax;
+mod stored;
+mod vectors;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Head, Logit};
+use crate::progress::report;
 use crate::vector::checked_norm;
-use crate::{ClassKey, Error};
+use crate::{ClassKey, Error, Examples, Progress};
+use minimize::{Limits, Minimum, State, minimize};
 use objective::Objective;
+use stored::StoredLogisticHead;
+
+/// How near the means' solution the examples' fit begins: nearer no longer saves iterations.
+const MEANS_TOLERANCE: f64 = 1e-3;
+
+/// What examples weigh by their class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassWeights {
+    /// Every example weighs the same, so a class weighs as much as it has examples.
+    #[default]
+    Equal,
+    /// Every class weighs the same, and all together as much as there are examples (scikit-learn's `balanced`).
+    Balanced,
+}
 
 /// How to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogisticOptions {
-    /// λ of (1/n) Σ −log p + λ/(2n)·‖W‖²; scikit-learn's C is 1/λ.
+    /// λ of Σ −s·log p + λ/2·‖W‖² with examples weighing s; scikit-learn's C is 1/λ.
     pub l2: f64,
-    /// Stop when the gradient's largest component is at most this.
-    pub gradient_tolerance: f64,
+    /// What examples weigh by their class.
+    pub class_weights: ClassWeights,
+    /// Stop when the objective is certainly no more than this share above its minimum; 1e-10 is the least.
+    pub tolerance: f64,
     /// Give up after this many iterations.
     pub max_iterations: usize,
 }
 
 impl Default for LogisticOptions {
     /// λ = 0.3 is the best of six between 0.0025 and 1 for the shipped weights with 5 and 13 labels per class of mini-ImageNet's
-    /// validation part (models/weights/default/README.md). A gradient of 1e-7 puts the
-    /// objective within about 1e-9 of its minimum on such problems, in 20 to 30 iterations for 20 to 100 classes.
+    /// validation part (models/weights/default/README.md).
     fn default() -> Self {
-        Self { l2: 0.3, gradient_tolerance: 1e-7, max_iterations: 2000 }
+        Self { l2: 0.3, class_weights: ClassWeights::Equal, tolerance: 1e-6, max_iterations: 2000 }
     }
 }
 
 impl LogisticOptions {
+    /// The certainty that f32 products allow.
+    const LEAST_TOLERANCE: f64 = 1e-10;
+
     fn check(&self) -> Result<(), Error> {
-        let positive = |name, value: f64| {
-            if value.is_finite() && value > 0.0 {
-                Ok(())
-            } else {
-                Err(Error::InvalidOption { name, value: value.to_string(), range: "a finite number above 0" })
-            }
-        };
+        let refuse =
+            |name, value: f64, range| Err(Error::InvalidOption { name, value: value.to_string(), range });
         // Without a penalty separable examples, the usual case, have no minimum to converge to.
-        positive("l2", self.l2)?;
-        positive("gradient_tolerance", self.gradient_tolerance)
+        if !(self.l2.is_finite() && self.l2 > 0.0) {
+            return refuse("l2", self.l2, "a finite number above 0");
+        }
+        if !(self.tolerance.is_finite() && self.tolerance >= Self::LEAST_TOLERANCE) {
+            return refuse("tolerance", self.tolerance, "a finite number, 1e-10 or above");
+        }
+        Ok(())
+    }
+
+    /// What every example weighs, given its own weight, which must be above 0.
+    fn weights(&self, examples: &Examples, own: &[f64]) -> Vec<f32> {
+        let mut of_class = vec![0.0; examples.classes().len()];
+        for (&label, weight) in examples.labels().iter().zip(own) {
+            of_class[label] += weight;
+        }
+        let mean = of_class.iter().sum::<f64>() / of_class.len() as f64;
+        let weight = |(&label, own): (&usize, &f64)| match self.class_weights {
+            ClassWeights::Equal => *own as f32,
+            ClassWeights::Balanced => (own * mean / of_class[label]) as f32,
+        };
+        examples.labels().iter().zip(own).map(weight).collect()
     }
 }
 
 /// What the fit did.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitReport {
-    /// Final value of the objective.
+    /// Final value of the objective, divided by the weight of all examples.
     pub objective: f64,
+    /// It is at most this share above its minimum.
+    pub gap: f64,
     /// Largest gradient component at the end.
     pub gradient_norm: f64,
     /// Iterations taken.
@@ -67,60 +110,58 @@ pub struct LogisticHead {
     dimensions: usize,
     /// Ascending.
     classes: Vec<ClassKey>,
-    /// `[class][dimension]`, contiguous. Fitted in f64, kept in f32: half the bytes, and the rounding of 6e-8 is below
-    /// that of the vectors.
+    /// `[class][dimension]`, contiguous.
     weights: Vec<f32>,
     /// Length of each weight row.
     norms: Vec<f64>,
-}
-
-/// The stored form. `format` changes whenever its meaning does.
-#[derive(Serialize, Deserialize)]
-struct StoredLogisticHead {
-    format: u32,
-    dimensions: usize,
-    classes: Vec<ClassKey>,
-    weights: Vec<f32>,
 }
 
 impl LogisticHead {
     /// Version of the stored form written and read by this code.
     pub const FORMAT: u32 = 1;
 
-    /// Fits on unit vectors. Needs two classes or more.
+    /// Fits. Needs two classes or more.
     pub fn fit(
-        examples: &[(ClassKey, &[f32])],
+        examples: &Examples,
         options: &LogisticOptions,
+        progress: Progress<'_>,
+    ) -> Result<(Self, FitReport), Error> {
+        Self::fit_weighted(examples, &vec![1.0; examples.len()], options, progress)
+    }
+
+    /// Fits with one weight above 0 per example: one of weight 2 counts as two.
+    pub fn fit_weighted(
+        examples: &Examples,
+        example_weights: &[f64],
+        options: &LogisticOptions,
+        progress: Progress<'_>,
     ) -> Result<(Self, FitReport), Error> {
         options.check()?;
-        let dimensions = examples.first().map_or(0, |(_, vector)| vector.len());
-        for (_, vector) in examples {
-            checked_norm(vector, dimensions)?;
-        }
-        // Classes ascending, so that the rows do not depend on the order of the examples.
-        let mut rows: BTreeMap<ClassKey, usize> = examples.iter().map(|(class, _)| (*class, 0)).collect();
-        if rows.len() < 2 {
-            return Err(Error::TooFewClasses { needed: 2, actual: rows.len() });
-        }
-        for (position, row) in rows.values_mut().enumerate() {
-            *row = position;
-        }
-        let labels: Vec<usize> = examples.iter().map(|(class, _)| rows[class]).collect();
-        let features: Vec<f64> = examples
-            .iter()
-            .flat_map(|(_, vector)| vector.iter().map(|&component| f64::from(component)))
-            .collect();
-        let objective = Objective::new(features, labels, dimensions, rows.len(), options.l2);
-        let minimum = minimize::minimize(&objective, options.gradient_tolerance, options.max_iterations)?;
-
-        let report = FitReport {
-            objective: minimum.value,
-            gradient_norm: minimum.gradient_norm,
-            iterations: minimum.iterations,
-            training_accuracy: objective.accuracy(&minimum.logits),
+        examples.need_classes(2)?;
+        check_weights(example_weights, examples.len())?;
+        let weights = options.weights(examples, example_weights);
+        let objective = objective_of(examples, &weights, options.l2);
+        let mut least = f64::INFINITY;
+        let mut first = None;
+        let watch = |gap: f64| {
+            // The gap falls by about the same factor at every step.
+            let first: f64 = *first.get_or_insert(gap);
+            least = gap.min(least);
+            let share = (first / least).ln() / (first / options.tolerance).ln();
+            report(&mut *progress, if share.is_finite() { share.clamp(0.0, 1.0) } else { 1.0 })
         };
-        let weights = minimum.weights.iter().map(|&weight| weight as f32).collect();
-        Ok((Self::with_rows(dimensions, rows.into_keys().collect(), weights), report))
+        let limits = Limits { tolerance: options.tolerance, iterations: options.max_iterations };
+        let Minimum { state, evaluation, gap, gradient_norm, iterations } =
+            solve(&objective, None, limits, watch)?;
+        let report = FitReport {
+            objective: evaluation.value,
+            gap,
+            gradient_norm,
+            iterations,
+            training_accuracy: evaluation.right as f64 / examples.len() as f64,
+        };
+        let classes = examples.classes().to_vec();
+        Ok((Self::with_rows(examples.dimensions(), classes, state.weights), report))
     }
 
     /// The weights of a class, if the head knows it.
@@ -143,44 +184,42 @@ impl LogisticHead {
     }
 }
 
-impl From<LogisticHead> for StoredLogisticHead {
-    fn from(head: LogisticHead) -> Self {
-        Self {
-            format: LogisticHead::FORMAT,
-            dimensions: head.dimensions,
-            classes: head.classes,
-            weights: head.weights,
-        }
+fn check_weights(weights: &[f64], examples: usize) -> Result<(), Error> {
+    let refuse = |value: String, range| Err(Error::InvalidOption { name: "example_weights", value, range });
+    if weights.len() != examples {
+        return refuse(
+            format!("{} weights for {examples} examples", weights.len()),
+            "one weight per example",
+        );
+    }
+    // What is neither lost in f32 nor too much for it, sums included.
+    match weights.iter().find(|weight| !(1e-6..=1e6).contains(*weight)) {
+        Some(weight) => refuse(weight.to_string(), "numbers from 0.000001 to 1000000"),
+        None => Ok(()),
     }
 }
 
-impl TryFrom<StoredLogisticHead> for LogisticHead {
-    type Error = Error;
+fn objective_of<'a>(examples: &'a Examples, weights: &'a [f32], l2: f64) -> Objective<'a> {
+    let features = (examples.vectors(), examples.dimensions());
+    Objective::new(features, (examples.labels(), examples.classes().len()), weights, l2)
+}
 
-    fn try_from(stored: StoredLogisticHead) -> Result<Self, Error> {
-        let refuse = |reason: String| Err(Error::StoredHead { reason });
-        let StoredLogisticHead { format, dimensions, classes, weights } = stored;
-        if format != Self::FORMAT {
-            return refuse(format!("its format is {format}, this version reads {}", Self::FORMAT));
+/// Minimises from a state near the minimum, or else from the solution for the class means.
+fn solve(
+    objective: &Objective<'_>,
+    start: Option<State>,
+    limits: Limits,
+    mut watch: impl FnMut(f64) -> Result<(), Error>,
+) -> Result<Minimum, Error> {
+    let start = match (start, objective.of_means()) {
+        (Some(start), _) => start,
+        (None, None) => State::zero(objective),
+        (None, Some(means)) => {
+            let limits = Limits { tolerance: limits.tolerance.max(MEANS_TOLERANCE), ..limits };
+            minimize(&means, State::zero(&means), limits, |_| watch(f64::INFINITY))?.state
         }
-        if dimensions == 0
-            || classes.is_empty()
-            || classes.len().checked_mul(dimensions) != Some(weights.len())
-        {
-            return refuse(format!(
-                "{} weights do not fill {} classes of {dimensions} dimensions",
-                weights.len(),
-                classes.len()
-            ));
-        }
-        if !classes.is_sorted_by(|a, b| a < b) {
-            return refuse("its classes are not in ascending order".to_owned());
-        }
-        if weights.iter().any(|weight| !weight.is_finite()) {
-            return refuse("a weight is not finite".to_owned());
-        }
-        Ok(Self::with_rows(dimensions, classes, weights))
-    }
+    };
+    minimize(objective, start, limits, watch)
 }
 
 impl Head for LogisticHead {
@@ -192,8 +231,7 @@ impl Head for LogisticHead {
         let vector_norm = checked_norm(vector, self.dimensions)?;
         let rows = self.weights.chunks_exact(self.dimensions).zip(&self.norms);
         let logit = |(&class, (row, &norm)): (&ClassKey, (&[f32], &f64))| {
-            let logit: f64 =
-                row.iter().zip(vector).map(|(&weight, &x)| f64::from(weight) * f64::from(x)).sum();
+            let logit = vectors::dot(row, vector);
             let similarity = if norm == 0.0 { 0.0 } else { logit / (norm * vector_norm) };
             Logit { class, logit, similarity }
         };

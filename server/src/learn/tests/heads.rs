@@ -100,7 +100,7 @@ async fn every_method_can_be_asked_for() {
     let place = Place::new();
     let mut learner = three_classes(&place).await;
     for method in Method::ALL {
-        let options = TrainingOptions { method: Some(method), l2: None };
+        let options = TrainingOptions { method: Some(method), ..TrainingOptions::default() };
         let job = learner.train(DEFAULT_COLLECTION, TrainRequest { options, force: true }).await.unwrap();
         assert_eq!(job.method, method.word());
         assert_eq!(ended(&learner, &job.id).await.status, JobStatus::Succeeded, "{method:?}");
@@ -121,7 +121,7 @@ async fn a_head_that_does_worse_on_the_slice_is_kept_but_not_activated() {
     for (axis, class) in ["daisy", "rose", "tulip"].into_iter().enumerate() {
         fill(&learner, class, axis, 25).await;
     }
-    let logistic = || TrainingOptions { method: Some(Method::Logistic), l2: None };
+    let logistic = || TrainingOptions { method: Some(Method::Logistic), ..TrainingOptions::default() };
     let train = async |force: bool| {
         let request = TrainRequest { options: logistic(), force };
         let job = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
@@ -135,7 +135,8 @@ async fn a_head_that_does_worse_on_the_slice_is_kept_but_not_activated() {
         learner.add_examples(DEFAULT_COLLECTION, class, wrong).await.unwrap();
     }
     // Against the good head, a fit on labels that contradict each other.
-    let options = TrainingOptions { method: Some(Method::Logistic), l2: Some(1e6) };
+    let options =
+        TrainingOptions { method: Some(Method::Logistic), l2: Some(1e6), ..TrainingOptions::default() };
     let job = learner.train(DEFAULT_COLLECTION, TrainRequest { options, force: false }).await.unwrap();
     let outcome = ended(&learner, &job.id).await.result.unwrap();
     let promotion = &outcome["metrics"]["promotion"];
