@@ -42,8 +42,7 @@ impl LogisticHead {
     /// The λ of least held-out log-loss among six from 10 to 0.03, compared at the temperature that suits each best; the
     /// stronger of equals, and the options' own where no class has two examples.
     ///
-    /// From the strongest on, which converges soonest, each fold begins where the strength before left it. Two in a row
-    /// that lose more than the best end the search: weaker ones lose more still.
+    /// From the strongest on, which converges soonest, each fold begins where the strength before left it.
     pub fn choose_l2(
         examples: &Examples,
         options: &LogisticOptions,
@@ -51,7 +50,7 @@ impl LogisticHead {
     ) -> Result<f64, Error> {
         let mut folds = Folds::new(examples, options)?;
         let tolerance = options.tolerance.max(Self::PATH_TOLERANCE);
-        let (mut best, mut worse) = (None, 0);
+        let mut best = None;
         for (tried, l2) in Self::PATH.into_iter().enumerate() {
             let mut watch =
                 |share: f64| report(&mut *progress, (tried as f64 + share) / Self::PATH.len() as f64);
@@ -59,12 +58,7 @@ impl LogisticHead {
                 break;
             };
             if best.is_none_or(|(least, _)| loss < least) {
-                (best, worse) = (Some((loss, l2)), 0);
-            } else {
-                worse += 1;
-            }
-            if worse == 2 {
-                break;
+                best = Some((loss, l2));
             }
         }
         report(progress, 1.0)?;
