@@ -4,6 +4,7 @@
 mod budget;
 mod child;
 mod encoder;
+mod fewshot;
 mod gpu;
 mod index;
 mod logistic;
@@ -58,6 +59,15 @@ enum Bench {
         #[command(flatten)]
         programs: budget::Programs,
     },
+    /// Heads on few labelled images beside scikit-learn's; writes docs/label-efficiency.md.
+    Fewshot {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        labelled: fewshot::Labelled,
+        #[command(flatten)]
+        programs: fewshot::Programs,
+    },
     /// A photo through the whole server beside decoding and embedding it alone.
     Serve {
         #[command(flatten)]
@@ -106,6 +116,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Logistic { options, programs } => logistic::run(&options, &programs),
         Bench::Encoder { options, programs } => encoder::run(&options, &programs),
         Bench::Budget { options, labelled, programs } => budget::run(&options, &labelled, &programs),
+        Bench::Fewshot { options, labelled, programs } => fewshot::run(&options, &labelled, &programs),
         Bench::Serve { options, programs } => serve::run(&options, &programs),
         Bench::Gpu { options, programs } => gpu::run(&options, &programs),
         Bench::Preprocess { options, programs } => preprocess::run(&options, &programs),

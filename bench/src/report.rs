@@ -27,9 +27,14 @@ pub(crate) fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
 
 /// Puts a table between the markers of `bench` in docs/performance.md.
 pub(crate) fn write_documentation(bench: &str, table: &str) -> Result<()> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
+    write_page("docs/performance.md", bench, table)
+}
+
+/// Puts text between the markers of `bench` in a page of the repository.
+pub(crate) fn write_page(page: &str, bench: &str, text: &str) -> Result<()> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(page);
     let page = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let page = between_markers(&page, bench, table)
+    let page = between_markers(&page, bench, text)
         .with_context(|| format!("{} has no markers for bench:{bench}", path.display()))?;
     std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -24,6 +24,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));
             command.env("DOZEN_BENCH_TRAINER", release.join("dozen-train"));
         }
+        Some("fewshot") => {
+            let release = build(&["--bin", "dozen-train"])?;
+            command.env("DOZEN_BENCH_TRAINER", release.join("dozen-train"));
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Learning)?);
+        }
         Some("serve") => {
             let release = build(&["--bin", "dozen", "--example", "bench_encoder"])?;
             command.env("DOZEN_BENCH_ENCODER", release.join("examples/bench_encoder"));

@@ -72,14 +72,19 @@ pub(crate) fn environment(purpose: Purpose) -> Result<PathBuf> {
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
         .context("python3 with the venv module is needed here (Debian: apt-get install python3-venv)")?;
-    // One by one and without isolation: what is built from source finds what the files before it name.
     for file in &pins {
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-build-isolation"];
-        run(Command::new(&python).args(pip).arg("--requirement").arg(file))?;
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        if file.to_string_lossy().ends_with("-source.txt") {
+            // Built here, with what the files before it name.
+            install.arg("--no-build-isolation");
+        }
+        run(install.arg("--requirement").arg(file))?;
     }
     std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
 }
+
 fn scripts(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut scripts: Vec<PathBuf> = entries

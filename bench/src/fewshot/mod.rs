@@ -1,0 +1,130 @@
+//! Learning from few labels, on images, beside scikit-learn: accuracy, honesty, unknowns, and which image to label next.
+
+mod answers;
+mod data;
+mod labels;
+mod page;
+mod peers;
+mod plot;
+mod strangers;
+
+use crate::Options;
+use crate::report::write_json;
+use answers::{Contestant, Marks, marks};
+use anyhow::Result;
+use data::Set;
+use labels::{Curves, curves};
+use peers::{Peer, PeerMarks};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use strangers::{Telling, telling};
+
+/// Labelled images per class.
+const SHOTS: [usize; 4] = [1, 2, 5, 13];
+const DRAWS: u64 = 20;
+const QUICK_SHOTS: [usize; 2] = [1, 5];
+const QUICK_DRAWS: u64 = 2;
+/// Draws of what takes longest: choosing among all methods, and choosing images.
+const FEWER_DRAWS: u64 = 5;
+/// Shots at which unknowns are told.
+const TOLD_AT: [usize; 2] = [5, 13];
+
+/// What accuracy is measured on.
+#[derive(clap::Args)]
+pub(crate) struct Labelled {
+    /// Labelled images: class folders or archives of them, one image set each.
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    labelled: Vec<PathBuf>,
+}
+
+/// The programs; `cargo xtask bench fewshot` makes and names them.
+#[derive(clap::Args)]
+pub(crate) struct Programs {
+    /// The trainer, which embeds.
+    #[arg(long, env = "DOZEN_BENCH_TRAINER", value_name = "FILE")]
+    trainer: PathBuf,
+    /// A Python interpreter with scikit-learn.
+    #[arg(long, env = "DOZEN_BENCH_PYTHON", value_name = "FILE")]
+    python: PathBuf,
+}
+
+/// All that was measured on one image set.
+struct Outcome {
+    set: String,
+    classes: usize,
+    /// By contestant, then by shots: one for each draw.
+    heads: Vec<(String, BTreeMap<usize, Vec<Marks>>)>,
+    peers: BTreeMap<String, BTreeMap<usize, Vec<PeerMarks>>>,
+    peer_version: String,
+    strangers: BTreeMap<usize, Vec<Telling>>,
+    curves: Vec<Curves>,
+}
+
+pub(crate) fn run(options: &Options, labelled: &Labelled, programs: &Programs) -> Result<()> {
+    let (draws, shots) =
+        if options.quick { (QUICK_DRAWS, &QUICK_SHOTS[..]) } else { (DRAWS, &SHOTS[..]) };
+    let mut outcomes = Vec::new();
+    for images in &labelled.labelled {
+        let set = Set::embed(&programs.trainer, images)?;
+        let mut peer = Peer::start(&programs.python, &set)?;
+        outcomes.push(measure(&set, &mut peer, draws, shots)?);
+    }
+    let tables = page::tables(&outcomes, draws as usize);
+    println!("{tables}");
+    if let Some(path) = &options.json {
+        write_json(path, &page::rows(&outcomes))?;
+    }
+    if !options.quick {
+        page::write(&outcomes, &tables)?;
+    }
+    Ok(())
+}
+
+fn measure(set: &Set, peer: &mut Peer, draws: u64, shots: &[usize]) -> Result<Outcome> {
+    let all = set.all_classes();
+    let drawn: Vec<_> = (0..draws).map(|seed| set.draw(seed, &all)).collect();
+    let few = draws.min(FEWER_DRAWS) as usize;
+    let mut heads = Vec::new();
+    for contestant in Contestant::all() {
+        let drawn = if contestant.method.is_none() { &drawn[..few] } else { &drawn[..] };
+        let mut by_shots = BTreeMap::new();
+        for &shots in shots {
+            let marks: Vec<Marks> = drawn
+                .par_iter()
+                .map(|draw| marks(set, draw, shots, contestant))
+                .collect::<Result<_>>()?;
+            by_shots.insert(shots, marks);
+        }
+        eprintln!("{}: {}", set.name, contestant.name());
+        heads.push((contestant.name(), by_shots));
+    }
+    let mut peers: BTreeMap<String, BTreeMap<usize, Vec<PeerMarks>>> = BTreeMap::new();
+    for draw in &drawn {
+        for &shots in shots {
+            for (name, marks) in peer.marks(draw, shots)? {
+                peers.entry(name).or_default().entry(shots).or_default().push(marks);
+            }
+        }
+    }
+    let mut told = BTreeMap::new();
+    for shots in TOLD_AT {
+        let tellings: Vec<Telling> =
+            (0..draws).into_par_iter().map(|seed| telling(set, seed, shots)).collect::<Result<_>>()?;
+        told.insert(shots, tellings);
+    }
+    let curves = drawn[..few]
+        .iter()
+        .enumerate()
+        .map(|(seed, draw)| curves(set, draw, seed as u64, peer))
+        .collect::<Result<_>>()?;
+    Ok(Outcome {
+        set: set.name.clone(),
+        classes: set.classes,
+        heads,
+        peers,
+        peer_version: peer.version.clone(),
+        strangers: told,
+        curves,
+    })
+}
