@@ -43,17 +43,8 @@ impl HeldOut {
         folds: usize,
         mut fit: impl FnMut(&Examples) -> Result<H, Error>,
     ) -> Result<Self, Error> {
-        let fold_of = deal(examples, folds);
-        let counts = examples.counts();
         let mut held_out = Self::new(examples);
-        for fold in 0..folds {
-            let (out, kept): (Vec<usize>, Vec<usize>) =
-                (0..examples.len()).partition(|&example| fold_of[example] == fold);
-            let judged: Vec<usize> =
-                out.into_iter().filter(|&example| counts[examples.labels()[example]] > 1).collect();
-            if judged.is_empty() {
-                continue;
-            }
+        for Fold { kept, judged } in deal(examples, folds) {
             let head = fit(&examples.subset(&kept))?;
             for example in judged {
                 let mut logits = vec![f64::NEG_INFINITY; examples.classes().len()];
@@ -130,13 +121,28 @@ impl HeldOut {
     }
 }
 
-/// The fold of each example: every class's examples in turn, going on where the class before ended.
-fn deal(examples: &Examples, folds: usize) -> Vec<usize> {
+/// Examples to fit on, and others to judge by what that gives.
+pub(super) struct Fold {
+    pub(super) kept: Vec<usize>,
+    /// Without examples that are the only one of their class.
+    pub(super) judged: Vec<usize>,
+}
+
+/// Deals every class's examples over folds in turn, going on where the class before ended; folds with nothing to judge are
+/// left out.
+pub(super) fn deal(examples: &Examples, folds: usize) -> Vec<Fold> {
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|&example| examples.labels()[example]);
     let mut fold_of = vec![0; examples.len()];
     for (place, example) in order.into_iter().enumerate() {
         fold_of[example] = place % folds;
     }
-    fold_of
+    let counts = examples.counts();
+    let fold = |fold: usize| {
+        let (mut judged, kept): (Vec<usize>, Vec<usize>) =
+            (0..examples.len()).partition(|&example| fold_of[example] == fold);
+        judged.retain(|&example| counts[examples.labels()[example]] > 1);
+        Fold { kept, judged }
+    };
+    (0..folds).map(fold).filter(|fold| !fold.judged.is_empty()).collect()
 }
