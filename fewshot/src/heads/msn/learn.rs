@@ -82,15 +82,17 @@ impl<'a> Learner<'a> {
         for sum in &mut centre {
             *sum /= (examples.len() + pool.len()) as f64;
         }
-        let features = Features::new(&rows, centre);
+        let per_image = pool.views_per_image();
+        let views: Vec<f64> = pool.views().iter().map(|&component| f64::from(component)).collect();
+        let features = Features::new(&rows, centre, &views, per_image);
         let mut labelled = features.apply(&rows);
         let neighbours = Neighbours::find(&labelled, dimensions, options.neighbours, progress)?;
         let pool_features = labelled.split_off(examples.len() * dimensions);
-        let view = |view: usize| -> Vec<f64> {
-            let images = pool.views().chunks_exact(dimensions).skip(view).step_by(pool.views_per_image());
-            features.apply(&images.flatten().map(|&component| f64::from(component)).collect::<Vec<_>>())
-        };
-        let views = (0..pool.views_per_image()).map(view).collect();
+        let views = (0..per_image).map(|view| {
+            let images = views.chunks_exact(dimensions).skip(view).step_by(per_image);
+            features.apply(&images.flatten().copied().collect::<Vec<_>>())
+        });
+        let views = views.collect();
         let mut labels = vec![0.0; examples.len() * classes];
         for (row, &label) in labels.chunks_exact_mut(classes).zip(examples.labels()) {
             row[label] = 1.0;

@@ -83,10 +83,10 @@ pub struct MsnOptions {
 impl Default for MsnOptions {
     fn default() -> Self {
         Self {
-            steps: 40,
-            scale: 10.0,
-            sharpening: 0.25,
-            pool_weight: 2.0,
+            steps: 30,
+            scale: 20.0,
+            sharpening: 0.5,
+            pool_weight: 0.3,
             evenness: 1.0,
             neighbours: 10,
             prototypes: 1,

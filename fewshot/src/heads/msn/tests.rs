@@ -148,8 +148,8 @@ fn held_out_examples_are_judged_by_heads_that_did_not_see_them() {
 fn views_are_used() {
     let (labelled, unlabelled) = (pictures(3, &[3; CLASSES as usize]), pictures(4, &[20; CLASSES as usize]));
     let plain = pool(&unlabelled);
-    let views: Vec<&[f32]> =
-        unlabelled.iter().chain(&unlabelled).map(|(_, vector)| vector.as_slice()).collect();
+    let pairs = unlabelled.iter().zip(unlabelled.iter().rev());
+    let views: Vec<&[f32]> = pairs.flat_map(|(a, b)| [a.1.as_slice(), b.1.as_slice()]).collect();
     let same: Vec<&[f32]> = unlabelled.iter().flat_map(|(_, vector)| [vector.as_slice(); 2]).collect();
     let options = MsnOptions::default();
     let head = after_all_steps(&labelled, &plain, &options);
