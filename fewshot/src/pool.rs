@@ -30,6 +30,7 @@ impl Pool {
         dimensions: usize,
         views: impl IntoIterator<Item = &'a [f32]>,
     ) -> Result<Self, Error> {
+        self.check_dimensions(dimensions)?;
         for view in views {
             self.views.extend(unit(view, dimensions)?);
         }
@@ -41,6 +42,33 @@ impl Pool {
             });
         }
         Ok(self)
+    }
+
+    /// Fails unless its vectors, if there are any, have so many dimensions.
+    pub fn check_dimensions(&self, expected: usize) -> Result<(), Error> {
+        match self.vectors.len().checked_div(self.len) {
+            Some(actual) if actual != expected => Err(Error::Dimensions { expected, actual }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// At most so many images, evenly spaced in this order.
+    #[must_use]
+    pub fn evenly_spaced(&self, most: usize) -> Self {
+        if self.len <= most {
+            return self.clone();
+        }
+        let (dimensions, viewed) = (self.vectors.len() / self.len, self.views.len() / self.len);
+        let images = || (0..most).map(|place| place * self.len / most);
+        let of = |numbers: &[f32], size: usize| -> Vec<f32> {
+            images().flat_map(|image| &numbers[image * size..][..size]).copied().collect()
+        };
+        Self { vectors: of(&self.vectors, dimensions), views: of(&self.views, viewed), len: most }
+    }
+
+    /// Number of further views of each image.
+    pub fn views_per_image(&self) -> usize {
+        self.views.len() / self.vectors.len().max(1)
     }
 
     /// Number of images.
@@ -74,6 +102,23 @@ mod tests {
         assert_eq!((pool.len(), pool.vectors()), (2, &[1.0, 0.0, 0.0, 1.0][..]));
         let views: [&[f32]; 2] = [&[0.0, 1.0], &[1.0, 0.0]];
         assert_eq!(pool.clone().with_views(2, views).unwrap().views(), [0.0, 1.0, 1.0, 0.0]);
-        assert!(pool.with_views(2, [views[0]; 3]).is_err());
+        assert!(pool.clone().with_views(2, [views[0]; 3]).is_err());
+        let other = Error::Dimensions { expected: 1, actual: 2 };
+        assert_eq!(pool.with_views(1, [&[1.0f32][..]; 4]).err(), Some(other));
+        assert_eq!(Pool::default().check_dimensions(7), Ok(()));
+    }
+
+    #[test]
+    fn a_part_is_spread_over_the_whole() {
+        let vectors: Vec<[f32; 2]> =
+            (0..7).map(|i| if i % 3 == 0 { [0.0, 1.0] } else { [1.0, 0.0] }).collect();
+        let pool = Pool::new(2, vectors.iter().map(|vector| &vector[..])).unwrap();
+        let pool = pool.with_views(2, vectors.iter().map(|vector| &vector[..])).unwrap();
+        let part = pool.evenly_spaced(3);
+        assert_eq!((part.len(), part.views_per_image()), (3, 1));
+        // Images 0, 2 and 4.
+        assert_eq!(part.vectors(), [0.0, 1.0, 1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(part.views(), part.vectors());
+        assert_eq!(pool.evenly_spaced(7).vectors(), pool.vectors());
     }
 }

@@ -95,11 +95,8 @@ pub(super) fn marks(set: &Set, draw: &Draw, shots: usize, contestant: Contestant
         draw.queries.iter().map(|&query| answerer.scores(set.vector(query))).collect::<Result<_>>()?;
     let truths: Vec<usize> = draw.queries.iter().map(|&query| set.labels[query]).collect();
     let answers: Vec<usize> = scores.iter().map(|scores| scores[0].class as usize).collect();
-    let judged: Vec<Judged<'_>> = scores
-        .iter()
-        .zip(&truths)
-        .map(|(scores, &truth)| Judged { scores, truth: truth as u64 })
-        .collect();
+    let judged: Vec<Judged<'_>> =
+        scores.iter().zip(&truths).map(|(scores, &truth)| Judged { scores, truth: truth as u64 }).collect();
     let mut sets = [(0.0, 0.0); COVERAGES.len()];
     for (out, coverage) in sets.iter_mut().zip(COVERAGES) {
         let formed = scores

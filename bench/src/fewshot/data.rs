@@ -45,7 +45,8 @@ impl Set {
         let views = VIEWS.to_string();
         let mut command = Command::new(trainer);
         command.args(["embed", "--cpu", "--model", "shipped", "--keep", "0.3", "--views", &views, "--data"]);
-        let status = command.arg(images).arg("--out").arg(&file).status().context("cannot start the trainer")?;
+        let status =
+            command.arg(images).arg("--out").arg(&file).status().context("cannot start the trainer")?;
         ensure!(status.success(), "{} cannot be embedded", images.display());
         let bytes = std::fs::read(&file)?;
         let tensors = SafeTensors::deserialize(&bytes)?;

@@ -62,9 +62,8 @@ fn next(set: &Set, draw: &Draw, pool: &Pool, labelled: &[usize], count: usize) -
     let options = SuggestOptions::default();
     let rest: Vec<usize> = draw.pool.iter().copied().filter(|image| !labelled.contains(image)).collect();
     let unlabelled = if labelled.is_empty() { pool.clone() } else { set.unlabelled(&rest)? };
-    let chosen = suggest(&set.examples(labelled)?, &unlabelled, count, &options, &mut |_| {
-        ControlFlow::Continue(())
-    })?;
+    let chosen =
+        suggest(&set.examples(labelled)?, &unlabelled, count, &options, &mut |_| ControlFlow::Continue(()))?;
     Ok(chosen.into_iter().map(|chosen| rest[chosen.position]).collect())
 }
 

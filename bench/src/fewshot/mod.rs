@@ -62,8 +62,7 @@ struct Outcome {
 }
 
 pub(crate) fn run(options: &Options, labelled: &Labelled, programs: &Programs) -> Result<()> {
-    let (draws, shots) =
-        if options.quick { (QUICK_DRAWS, &QUICK_SHOTS[..]) } else { (DRAWS, &SHOTS[..]) };
+    let (draws, shots) = if options.quick { (QUICK_DRAWS, &QUICK_SHOTS[..]) } else { (DRAWS, &SHOTS[..]) };
     let mut outcomes = Vec::new();
     for images in &labelled.labelled {
         let set = Set::embed(&programs.trainer, images)?;
@@ -90,10 +89,8 @@ fn measure(set: &Set, peer: &mut Peer, draws: u64, shots: &[usize]) -> Result<Ou
         let drawn = if contestant.method.is_none() { &drawn[..few] } else { &drawn[..] };
         let mut by_shots = BTreeMap::new();
         for &shots in shots {
-            let marks: Vec<Marks> = drawn
-                .par_iter()
-                .map(|draw| marks(set, draw, shots, contestant))
-                .collect::<Result<_>>()?;
+            let marks: Vec<Marks> =
+                drawn.par_iter().map(|draw| marks(set, draw, shots, contestant)).collect::<Result<_>>()?;
             by_shots.insert(shots, marks);
         }
         eprintln!("{}: {}", set.name, contestant.name());

@@ -87,11 +87,8 @@ fn honesty(page: &mut String, outcomes: &[Outcome]) {
     let Some(first) = outcomes.first() else { return };
     for (place, (name, _)) in first.heads.iter().enumerate() {
         for shots in CALIBRATED_SHOTS {
-            let marks: Vec<_> = outcomes
-                .iter()
-                .filter_map(|outcome| outcome.heads[place].1.get(&shots))
-                .flatten()
-                .collect();
+            let marks: Vec<_> =
+                outcomes.iter().filter_map(|outcome| outcome.heads[place].1.get(&shots)).flatten().collect();
             if marks.is_empty() {
                 continue;
             }
@@ -173,7 +170,8 @@ fn labels(page: &mut String, outcomes: &[Outcome]) {
         let at_random = random_budgets(outcome.classes);
         for (place, budget) in budgets(outcome.classes).into_iter().enumerate() {
             let needed = labels_for(suggested[place], &at_random, &random);
-            let share = needed.map_or_else(String::new, |needed| format!("{:.0} %", 100.0 * budget as f64 / needed));
+            let share =
+                needed.map_or_else(String::new, |needed| format!("{:.0} %", 100.0 * budget as f64 / needed));
             let same = at_random.iter().position(|&other| other >= budget).unwrap_or(0);
             let _ = writeln!(
                 page,

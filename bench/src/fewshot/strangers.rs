@@ -30,8 +30,7 @@ pub(super) fn telling(set: &Set, seed: u64, shots: usize) -> Result<Telling> {
     classes.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let strange = classes.split_off(classes.len() - classes.len() / 3);
     let draw = set.draw(seed, &classes);
-    let answerer =
-        Answerer::train(set, &draw.labelled(shots), &Pool::default(), Some(Method::Prototype))?;
+    let answerer = Answerer::train(set, &draw.labelled(shots), &Pool::default(), Some(Method::Prototype))?;
     let strangers = set.draw(seed, &strange).queries;
     let look = |images: &[usize]| -> Result<(Vec<f64>, Vec<f64>, f64)> {
         let (mut distances, mut doubts, mut rejected) = (Vec::new(), Vec::new(), 0);

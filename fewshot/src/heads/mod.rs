@@ -4,6 +4,7 @@ mod choice;
 mod discriminant;
 mod held_out;
 mod logistic;
+mod msn;
 mod nearest;
 mod prototype;
 mod stored;
@@ -12,6 +13,7 @@ pub(crate) use choice::best_temperature;
 pub use discriminant::DiscriminantHead;
 pub use held_out::HeldOut;
 pub use logistic::{ClassWeights, FitReport, LogisticHead, LogisticOptions};
+pub use msn::{ClassPrior, MsnHead, MsnOptions, MsnReport};
 pub use nearest::{NearestHead, NearestOptions};
 pub use prototype::PrototypeHead;
 

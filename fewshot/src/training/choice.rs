@@ -33,8 +33,13 @@ pub(super) fn choose(
     }
     let trials = trials(known, pool, options, &mut part(progress, 0.0, 0.8))?;
     let Some(best) = trials.first().copied() else {
-        let settings = Settings::tune(Method::Prototype, known, options, progress)?;
-        let reason = "no class has a second example to judge by".to_owned();
+        let (method, because) = if pool.is_empty() {
+            (Method::Prototype, "class means ask for least")
+        } else {
+            (Method::Msn, "unlabelled images help most then")
+        };
+        let settings = Settings::tune(method, known, options, progress)?;
+        let reason = format!("no class has a second example to judge by, and {because}");
         return Ok(Choice { settings, reason, trials });
     };
     let settings = Settings::tune(best.method, known, options, &mut part(progress, 0.8, 0.9))?;

@@ -15,7 +15,7 @@ pub use report::{HeldOutQuality, TrainingReport, Trial};
 pub use settings::{FittedHead, Method, Settings};
 pub use standalone::Standalone;
 
-use crate::heads::{ClassWeights, LogisticHead, LogisticOptions};
+use crate::heads::{ClassPrior, ClassWeights, LogisticHead, LogisticOptions};
 use crate::progress::part;
 use crate::reliability::Reliability;
 use crate::{Error, Examples, Pool, Progress};
@@ -30,6 +30,8 @@ pub struct TrainingOptions {
     pub l2: Option<f64>,
     /// What the examples of a class weigh in the logistic head.
     pub class_weights: ClassWeights,
+    /// How unlabelled images are spread over the classes, for the MSN head.
+    pub class_prior: ClassPrior,
 }
 
 impl TrainingOptions {
@@ -69,13 +71,12 @@ pub fn train(
     let (known, slice) = split(examples, held_back)?;
     let choice = choice::choose(&known, &slice, pool, options, &mut part(progress, 0.0, 0.6))?;
     let settings = choice.settings;
-    let twin = settings.fit(&known, pool, &mut part(progress, 0.6, 0.7))?;
-    let head = if slice.is_empty() {
-        twin.clone()
+    let (head, held_out) = settings.fit_and_hold_out(examples, pool, &mut part(progress, 0.6, 0.9))?;
+    let twin = if slice.is_empty() {
+        head.clone()
     } else {
-        settings.fit(examples, pool, &mut part(progress, 0.7, 0.8))?
+        settings.fit(&known, pool, &mut part(progress, 0.9, 1.0))?
     };
-    let held_out = settings.held_out(examples, pool, &mut part(progress, 0.8, 1.0))?;
     let reliability = Reliability::fit(examples, &held_out)?;
     let right = Standalone::new(twin.clone(), known)?.right(&slice)?;
     let report = TrainingReport {

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainingOptions;
 use super::standalone::Standalone;
-use crate::heads::{DiscriminantHead, HeldOut, LogisticHead, LogisticOptions, NearestOptions, PrototypeHead};
+use crate::heads::{
+    DiscriminantHead, HeldOut, LogisticHead, LogisticOptions, MsnHead, MsnOptions, NearestOptions,
+    PrototypeHead,
+};
 use crate::progress::part;
 use crate::{Error, Examples, Pool, Progress};
 
@@ -21,6 +24,8 @@ pub enum Method {
     Logistic,
     /// Linear discriminant analysis with a shared, shrunk covariance.
     Discriminant,
+    /// Prototypes learned by MSN's objective, from unlabelled images too.
+    Msn,
 }
 
 /// As many folds hold out examples where leaving each out has no closed form.
@@ -28,7 +33,8 @@ const FOLDS: usize = 5;
 
 impl Method {
     /// All there are, the simplest first.
-    pub const ALL: [Self; 4] = [Self::Prototype, Self::Nearest, Self::Discriminant, Self::Logistic];
+    pub const ALL: [Self; 5] =
+        [Self::Prototype, Self::Nearest, Self::Discriminant, Self::Logistic, Self::Msn];
 
     /// The word for it in requests and records.
     pub fn word(self) -> &'static str {
@@ -37,6 +43,7 @@ impl Method {
             Self::Nearest => "knn",
             Self::Logistic => "logistic",
             Self::Discriminant => "discriminant",
+            Self::Msn => "msn",
         }
     }
 }
@@ -60,6 +67,8 @@ pub enum Settings {
         /// Share of the covariance that is the same in every direction.
         strength: f64,
     },
+    /// [`Method::Msn`].
+    Msn(MsnOptions),
 }
 
 /// What answers after a fit.
@@ -81,6 +90,8 @@ pub enum FittedHead {
     Logistic(LogisticHead),
     /// [`Settings::Discriminant`].
     Discriminant(DiscriminantHead),
+    /// [`Settings::Msn`].
+    Msn(MsnHead),
 }
 
 impl FittedHead {
@@ -88,7 +99,7 @@ impl FittedHead {
     pub fn follows_labels(&self) -> bool {
         match self {
             Self::Prototype { .. } | Self::Nearest(_) => true,
-            Self::Logistic(_) | Self::Discriminant(_) => false,
+            Self::Logistic(_) | Self::Discriminant(_) | Self::Msn(_) => false,
         }
     }
 
@@ -99,6 +110,7 @@ impl FittedHead {
             Self::Nearest(_) => Method::Nearest,
             Self::Logistic(_) => Method::Logistic,
             Self::Discriminant(_) => Method::Discriminant,
+            Self::Msn(_) => Method::Msn,
         }
     }
 }
@@ -111,6 +123,7 @@ impl Settings {
             Self::Nearest(_) => Method::Nearest,
             Self::Logistic(_) => Method::Logistic,
             Self::Discriminant { .. } => Method::Discriminant,
+            Self::Msn(_) => Method::Msn,
         }
     }
 
@@ -130,6 +143,9 @@ impl Settings {
             Method::Discriminant => {
                 Self::Discriminant { strength: DiscriminantHead::fit(examples, progress)?.strength() }
             }
+            Method::Msn => {
+                Self::Msn(MsnOptions { prior: options.class_prior.clone(), ..MsnOptions::default() })
+            }
         })
     }
 
@@ -137,7 +153,7 @@ impl Settings {
     pub(super) fn fit(
         &self,
         examples: &Examples,
-        _pool: &Pool,
+        pool: &Pool,
         progress: Progress<'_>,
     ) -> Result<FittedHead, Error> {
         Ok(match self {
@@ -149,6 +165,7 @@ impl Settings {
             Self::Discriminant { strength } => {
                 FittedHead::Discriminant(DiscriminantHead::with_strength(examples, *strength)?)
             }
+            Self::Msn(options) => FittedHead::Msn(MsnHead::fit(examples, pool, options, progress)?.0),
         })
     }
 
@@ -156,7 +173,7 @@ impl Settings {
     pub fn held_out(
         &self,
         examples: &Examples,
-        _pool: &Pool,
+        pool: &Pool,
         progress: Progress<'_>,
     ) -> Result<HeldOut, Error> {
         match self {
@@ -167,7 +184,23 @@ impl Settings {
             Self::Nearest(options) => options.leave_one_out(examples, progress),
             Self::Logistic(options) => LogisticHead::held_out(examples, options, progress),
             Self::Discriminant { strength } => DiscriminantHead::leave_one_out(examples, *strength),
+            Self::Msn(options) => MsnHead::held_out(examples, pool, options, progress),
         }
+    }
+
+    /// [`Settings::fit`] and [`Settings::held_out`], for which some heads need no more than for the first alone.
+    pub(super) fn fit_and_hold_out(
+        &self,
+        examples: &Examples,
+        pool: &Pool,
+        progress: Progress<'_>,
+    ) -> Result<(FittedHead, HeldOut), Error> {
+        if let Self::Msn(options) = self {
+            let (head, report) = MsnHead::fit(examples, pool, options, progress)?;
+            return Ok((FittedHead::Msn(head), report.held_out));
+        }
+        let head = self.fit(examples, pool, &mut part(&mut *progress, 0.0, 0.5))?;
+        Ok((head, self.held_out(examples, pool, &mut part(progress, 0.5, 1.0))?))
     }
 
     /// Logits of each example by a head that was tuned and fitted without it and the rest of its fold: what choosing

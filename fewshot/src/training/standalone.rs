@@ -32,6 +32,7 @@ impl Standalone {
             }
             FittedHead::Logistic(head) => Form::Fitted(Box::new(head)),
             FittedHead::Discriminant(head) => Form::Fitted(Box::new(head)),
+            FittedHead::Msn(head) => Form::Fitted(Box::new(head)),
         };
         Ok(Self { form })
     }

@@ -40,7 +40,7 @@ pub(super) struct ClassifyResponse {
 pub(super) struct HeadUsed {
     /// 0 is the prototype head that is always there; trained heads count from 1.
     pub version: i64,
-    /// `prototype`, `knn`, `discriminant` or `logistic`.
+    /// `prototype`, `knn`, `discriminant`, `logistic` or `msn`.
     pub method: String,
 }
 

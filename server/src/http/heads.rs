@@ -23,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) struct Head {
     /// Number within the collection; 0 is the prototype head that is always there.
     pub version: i64,
-    /// `prototype`, `knn`, `discriminant` or `logistic`.
+    /// `prototype`, `knn`, `discriminant`, `logistic` or `msn`.
     pub method: String,
     /// It answers calls now.
     pub active: bool,

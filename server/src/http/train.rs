@@ -6,13 +6,14 @@ use super::problem::Problem;
 use super::responses::{BadJson, CommonProblems, NotJson};
 use super::state::Services;
 use crate::jobs::Job;
-use crate::learn::TrainRequest;
+use crate::learn::{self, TrainRequest};
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use dozen_fewshot::heads;
-use dozen_fewshot::training::{self, TrainingOptions};
+use dozen_fewshot::training;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// What to train. Everything may be left out.
@@ -31,6 +32,8 @@ pub(super) struct TrainBody {
     l2: Option<f64>,
     /// With `logistic`: what the examples of a class weigh.
     class_weights: ClassWeights,
+    /// With `msn`: how the images of the pool are spread over the classes.
+    class_prior: ClassPrior,
     /// Activate the new version even where it does worse on the held-back slice than the one in use.
     force: bool,
 }
@@ -59,6 +62,31 @@ pub(super) enum Method {
     Discriminant,
     /// Multinomial logistic regression.
     Logistic,
+    /// Prototypes learned from the examples and the pool of unlabelled images, by the objective of Masked Siamese Networks.
+    Msn,
+}
+
+/// How the images of the pool are spread over the classes.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ClassPrior {
+    /// As many of each class.
+    #[default]
+    Uniform,
+    /// As the head itself finds them to be, half way from uniform.
+    Estimated,
+    /// In proportion to these numbers: one above 0 for every class with examples, by its id.
+    Given(BTreeMap<String, f64>),
+}
+
+impl From<ClassPrior> for learn::ClassPrior {
+    fn from(prior: ClassPrior) -> Self {
+        match prior {
+            ClassPrior::Uniform => Self::Uniform,
+            ClassPrior::Estimated => Self::Estimated,
+            ClassPrior::Given(shares) => Self::Given(shares),
+        }
+    }
 }
 
 /// What the examples of a class weigh.
@@ -80,6 +108,7 @@ impl Method {
             Self::Knn => Some(training::Method::Nearest),
             Self::Discriminant => Some(training::Method::Discriminant),
             Self::Logistic => Some(training::Method::Logistic),
+            Self::Msn => Some(training::Method::Msn),
         }
     }
 }
@@ -96,8 +125,13 @@ impl TrainBody {
             ClassWeights::Equal => heads::ClassWeights::Equal,
             ClassWeights::Balanced => heads::ClassWeights::Balanced,
         };
-        let options = TrainingOptions { method: self.method.to_learn(), l2: self.l2, class_weights };
-        Ok(TrainRequest { options, force: self.force })
+        Ok(TrainRequest {
+            method: self.method.to_learn(),
+            l2: self.l2,
+            class_weights,
+            class_prior: self.class_prior.into(),
+            force: self.force,
+        })
     }
 }
 

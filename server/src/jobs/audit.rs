@@ -9,6 +9,7 @@ use crate::learn::{AuditRequest, LearnError};
 use crate::store::StoreError;
 use crate::store::findings::{self, NewFinding};
 use crate::store::jobs::JobRow;
+use dozen_fewshot::heads::MsnHead;
 use dozen_fewshot::hygiene::{self, AuditOptions, Finding, Fix, Kind};
 use dozen_fewshot::{Pool, Reliability};
 use serde_json::json;
@@ -34,7 +35,7 @@ impl Audit {
     pub(super) async fn read(core: &Core, collection: &str, request: AuditRequest) -> Result<Self, Failure> {
         let labelled = LabelledSet::read(core, collection).await?;
         let current = core.active_head(collection).await?;
-        let pool = Pool::default();
+        let pool = core.pool(collection, MsnHead::MAX_POOL).await?.pool;
         let options = AuditOptions { near_duplicate: request.near_duplicate };
         Ok(Self { labelled, current, options, pool })
     }

@@ -4,7 +4,7 @@ use super::thread::Control;
 use super::*;
 use crate::learn::tests::{Place, all, ended, fill, three_classes, train};
 use crate::learn::{DEFAULT_COLLECTION, Learner, TrainRequest};
-use dozen_fewshot::training::{Method, TrainingOptions};
+use dozen_fewshot::training::Method;
 
 /// A learner whose worker does nothing any more, with a job in the queue.
 async fn queued(place: &Place) -> (Learner, Job) {
@@ -17,9 +17,7 @@ async fn queued(place: &Place) -> (Learner, Job) {
 
 /// A request that no fit can honour.
 fn negative_penalty() -> TrainRequest {
-    let options =
-        TrainingOptions { method: Some(Method::Logistic), l2: Some(-1.0), ..TrainingOptions::default() };
-    TrainRequest { options, force: false }
+    TrainRequest { method: Some(Method::Logistic), l2: Some(-1.0), ..TrainRequest::default() }
 }
 
 async fn newest_version(learner: &Learner) -> i64 {

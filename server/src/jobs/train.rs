@@ -14,8 +14,9 @@ use crate::store::heads::{self, NewHead};
 use crate::store::jobs::JobRow;
 use crate::store::{StoreError, collections, read_json};
 use dozen_fewshot::Pool;
+use dozen_fewshot::heads::MsnHead;
 use dozen_fewshot::promotion::{self, Comparison};
-use dozen_fewshot::training;
+use dozen_fewshot::training::{self, TrainingOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -24,7 +25,9 @@ use std::time::Instant;
 /// What a training works on, as it is when the job starts.
 pub(super) struct Training {
     labelled: LabelledSet,
-    request: TrainRequest,
+    options: TrainingOptions,
+    force: bool,
+    pool: Pool,
     /// The head in use, which the new one is compared with; `None` is the prototype head.
     current: Option<Arc<TrainedHead>>,
 }
@@ -61,26 +64,23 @@ impl Training {
     pub(super) async fn read(core: &Core, collection: &str, request: TrainRequest) -> Result<Self, Failure> {
         let labelled = LabelledSet::read(core, collection).await?;
         let current = core.active_head(collection).await?;
-        Ok(Self { labelled, request, current })
+        let pool = core.pool(collection, MsnHead::MAX_POOL).await?.pool;
+        let asked = request.clone();
+        let options = core.read(collection, move |state| asked.options(|slug| state.class_key(slug))).await;
+        let options = options.map_err(LearnError::from)??;
+        Ok(Self { labelled, options, force: request.force, pool, current })
     }
 
     /// Fits and compares.
     pub(super) fn run(self, progress: dozen_fewshot::Progress<'_>) -> Result<NewVersion, Failure> {
         let started = Instant::now();
-        let Self { labelled, request, current } = self;
-        let trained = training::train(
-            &labelled.vectors,
-            &labelled.held_back,
-            &Pool::default(),
-            &request.options,
-            progress,
-        )?;
+        let Self { labelled, options, force, pool, current } = self;
+        let trained = training::train(&labelled.vectors, &labelled.held_back, &pool, &options, progress)?;
         let (before, after) = labelled.compare(current.as_deref(), &trained.twin)?;
         let comparison = promotion::compare(&before, &after)?;
         let parent = current.map_or(0, |current| current.version);
-        let activate = request.force || !comparison.worse;
-        let promotion =
-            Promotion { against: parent, judged: before.len(), comparison, forced: request.force };
+        let activate = force || !comparison.worse;
+        let promotion = Promotion { against: parent, judged: before.len(), comparison, forced: force };
         let method = trained.head.method().word();
         let parameters = encoded(&trained.report.settings)?;
         let mut metrics = encoded(&trained.report)?;

@@ -38,7 +38,7 @@ impl Request {
     /// How, in the words of the API.
     pub(super) fn method(&self) -> &'static str {
         match self {
-            Self::Head(request) => request.method(),
+            Self::Head(request) => request.word(),
             // By the method of the head in use.
             Self::Audit(_) => "auto",
         }

@@ -89,6 +89,7 @@ pub(super) fn logits(state: &State, head: Option<&FittedHead>, vector: &[f32]) -
         }
         Some(FittedHead::Logistic(head)) => head.logits(vector),
         Some(FittedHead::Discriminant(head)) => head.logits(vector),
+        Some(FittedHead::Msn(head)) => head.logits(vector),
     }
 }
 

@@ -30,9 +30,9 @@ pub use error::LearnError;
 pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, PendingImage, view_budget};
 pub use suggest::{Suggestion, Suggestions};
 pub use types::{
-    Added, AddedExample, Answer, AuditRequest, Class, ClassReadiness, ClassifyOptions, Diff, Difference,
-    Doubt, Evidence, Example, Finding, FindingExample, HeadUsed, HeadVersion, LabelSet, Likeness, NewExample,
-    Page, Paged, Readiness, Resolution, Score, TrainRequest,
+    Added, AddedExample, Answer, AuditRequest, Class, ClassPrior, ClassReadiness, ClassifyOptions, Diff,
+    Difference, Doubt, Evidence, Example, Finding, FindingExample, HeadUsed, HeadVersion, LabelSet, Likeness,
+    NewExample, Page, Paged, Readiness, Resolution, Score, TrainRequest,
 };
 
 use self::core::Core;
@@ -79,7 +79,13 @@ impl Learner {
     /// Persists a training job and wakes the worker. `TooFewClasses` is answered here, before a job exists.
     pub async fn train(&self, collection: &str, request: TrainRequest) -> Result<Job, LearnError> {
         name::check(collection)?;
-        let actual = self.core.read(collection, |state| state.answerable().len()).await?;
+        let asked = request.clone();
+        let actual = self
+            .core
+            .read(collection, move |state| {
+                asked.options(|slug| state.class_key(slug)).map(|_| state.answerable().len())
+            })
+            .await??;
         if actual < TrainRequest::NEEDED_CLASSES {
             return Err(LearnError::TooFewClasses { needed: TrainRequest::NEEDED_CLASSES, actual });
         }

@@ -1,10 +1,14 @@
 //! What goes into the loop and comes out of it.
 
+use super::LearnError;
 use bytes::Bytes;
+use dozen_fewshot::ClassKey;
+use dozen_fewshot::heads::{self, ClassWeights};
 use dozen_fewshot::hygiene::AuditOptions;
 use dozen_fewshot::readiness::{Accuracy, Forecast, Point};
 use dozen_fewshot::training::{Method, TrainingOptions};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Cursor paging: up to `limit` rows after `after`.
 #[derive(Clone, Debug)]
@@ -190,7 +194,7 @@ pub struct LabelSet {
 pub struct HeadUsed {
     /// 0 is the always-current prototype head; trained heads count from 1.
     pub version: i64,
-    /// `prototype`, `knn`, `discriminant` or `logistic`.
+    /// `prototype`, `knn`, `discriminant`, `logistic` or `msn`.
     pub method: String,
 }
 
@@ -199,7 +203,7 @@ pub struct HeadUsed {
 pub struct HeadVersion {
     /// Number within the collection.
     pub version: i64,
-    /// `prototype`, `knn`, `discriminant` or `logistic`.
+    /// `prototype`, `knn`, `discriminant`, `logistic` or `msn`.
     pub method: String,
     /// Answers calls now.
     pub active: bool,
@@ -219,10 +223,29 @@ pub struct HeadVersion {
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct TrainRequest {
-    /// Method and numbers; what is left open is chosen.
-    pub options: TrainingOptions,
+    /// `None` chooses.
+    pub method: Option<Method>,
+    /// λ of the logistic head; `None` chooses.
+    pub l2: Option<f64>,
+    /// What the examples of a class weigh in the logistic head.
+    pub class_weights: ClassWeights,
+    /// How the pool is spread over the classes, for the MSN head.
+    pub class_prior: ClassPrior,
     /// Activate the version even where it does worse on the held-back slice.
     pub force: bool,
+}
+
+/// How the pool is spread over the classes.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassPrior {
+    /// As many of each class.
+    #[default]
+    Uniform,
+    /// As the head finds them to be.
+    Estimated,
+    /// In proportion to these numbers, by slug.
+    Given(BTreeMap<String, f64>),
 }
 
 impl TrainRequest {
@@ -230,8 +253,28 @@ impl TrainRequest {
     pub const NEEDED_CLASSES: usize = 2;
 
     /// The method as jobs say it.
-    pub(crate) fn method(&self) -> &'static str {
-        self.options.method.map_or("auto", Method::word)
+    pub(crate) fn word(&self) -> &'static str {
+        self.method.map_or("auto", Method::word)
+    }
+
+    /// With classes by their keys, which `key_of` knows for slugs of live classes.
+    pub(crate) fn options(
+        &self,
+        key_of: impl Fn(&str) -> Option<ClassKey>,
+    ) -> Result<TrainingOptions, LearnError> {
+        let class_prior = match &self.class_prior {
+            ClassPrior::Uniform => heads::ClassPrior::Uniform,
+            ClassPrior::Estimated => heads::ClassPrior::Estimated,
+            ClassPrior::Given(shares) => {
+                let keyed = shares.iter().map(|(slug, share)| match key_of(slug) {
+                    Some(key) => Ok((key, *share)),
+                    None => Err(LearnError::UnknownClass { class: slug.clone() }),
+                });
+                heads::ClassPrior::Given(keyed.collect::<Result<_, _>>()?)
+            }
+        };
+        let &Self { method, l2, class_weights, .. } = self;
+        Ok(TrainingOptions { method, l2, class_weights, class_prior })
     }
 }
 

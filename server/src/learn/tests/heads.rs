@@ -1,7 +1,9 @@
 //! Trained heads: versions, activation, classes they do not know.
 
 use super::*;
-use dozen_fewshot::training::{Method, TrainingOptions};
+use crate::learn::{ClassPrior, NewImage};
+use crate::store::heads;
+use dozen_fewshot::training::Method;
 
 async fn versions(learner: &Learner) -> Vec<(i64, bool)> {
     let heads = learner.heads(DEFAULT_COLLECTION, &all()).await.unwrap();
@@ -100,8 +102,8 @@ async fn every_method_can_be_asked_for() {
     let place = Place::new();
     let mut learner = three_classes(&place).await;
     for method in Method::ALL {
-        let options = TrainingOptions { method: Some(method), ..TrainingOptions::default() };
-        let job = learner.train(DEFAULT_COLLECTION, TrainRequest { options, force: true }).await.unwrap();
+        let request = TrainRequest { method: Some(method), force: true, ..TrainRequest::default() };
+        let job = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
         assert_eq!(job.method, method.word());
         assert_eq!(ended(&learner, &job.id).await.status, JobStatus::Succeeded, "{method:?}");
         let before = view(&learner).await;
@@ -113,39 +115,79 @@ async fn every_method_can_be_asked_for() {
     }
 }
 
-/// Twenty-five examples a class, of which five are held back; the labels of the fitted ones become wrong.
+/// Twenty-five examples of each class, of which five are held back; then all the others get a wrong label.
 #[tokio::test]
 async fn a_head_that_does_worse_on_the_slice_is_kept_but_not_activated() {
+    const CLASSES: [&str; 3] = ["daisy", "rose", "tulip"];
     let place = Place::new();
     let learner = place.open().await;
-    for (axis, class) in ["daisy", "rose", "tulip"].into_iter().enumerate() {
+    for (axis, class) in CLASSES.into_iter().enumerate() {
         fill(&learner, class, axis, 25).await;
     }
-    let logistic = || TrainingOptions { method: Some(Method::Logistic), ..TrainingOptions::default() };
     let train = async |force: bool| {
-        let request = TrainRequest { options: logistic(), force };
+        let request = TrainRequest { method: Some(Method::Logistic), force, ..TrainRequest::default() };
         let job = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
         ended(&learner, &job.id).await.result.unwrap()
     };
     let good = train(false).await;
     assert_eq!((&good["activated"], &good["metrics"]["promotion"]["judged"]), (&true.into(), &15.into()));
-    // Many more pictures with the labels turned round: some of them land in the slice, too few to outvote it.
-    for (axis, class) in ["rose", "tulip", "daisy"].into_iter().enumerate() {
-        let wrong = (0..14).map(|i| image(&format!("wrong {axis} {i}"), axis, i)).collect();
-        learner.add_examples(DEFAULT_COLLECTION, class, wrong).await.unwrap();
+
+    let mut reader = learner.core().store.read().await.unwrap();
+    let stored = heads::weights(&mut reader, 1, 1).await.unwrap();
+    let stored: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+    let held_back: Vec<i64> = serde_json::from_value(stored["held_back"].clone()).unwrap();
+    assert_eq!(held_back.len(), 15);
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("SELECT key, id FROM example ORDER BY key").fetch_all(&mut *reader).await.unwrap();
+    drop(reader);
+    for (place, (key, id)) in rows.iter().enumerate() {
+        if !held_back.contains(key) {
+            let (own, next) = (CLASSES[place / 25], CLASSES[(place / 25 + 1) % 3]);
+            learner.move_example(DEFAULT_COLLECTION, own, id, next).await.unwrap();
+        }
     }
-    // Against the good head, a fit on labels that contradict each other.
-    let options =
-        TrainingOptions { method: Some(Method::Logistic), l2: Some(1e6), ..TrainingOptions::default() };
-    let job = learner.train(DEFAULT_COLLECTION, TrainRequest { options, force: false }).await.unwrap();
-    let outcome = ended(&learner, &job.id).await.result.unwrap();
-    let promotion = &outcome["metrics"]["promotion"];
-    assert_eq!(promotion["against"], 1);
-    assert_eq!(outcome["activated"], !promotion["worse"].as_bool().unwrap(), "{promotion}");
-    let active = if outcome["activated"] == true { 2 } else { 1 };
-    assert_eq!(ask(&learner, 0).await.0.version, active);
-    assert_eq!(train(true).await["activated"], true, "force activates in any case");
+
+    let bad = train(false).await;
+    let promotion = &bad["metrics"]["promotion"];
+    assert_eq!((&bad["head_version"], &bad["activated"]), (&2.into(), &false.into()), "{promotion}");
+    assert_eq!((&promotion["against"], &promotion["worse"]), (&1.into(), &true.into()));
+    assert!(promotion["judged"].as_u64().unwrap() >= 5, "{promotion}");
+    assert_eq!(ask(&learner, 0).await.0.version, 1);
+    assert_eq!(train(true).await["activated"], true, "unless forced");
     assert_eq!(ask(&learner, 0).await.0.version, 3);
+    learner.activate_head(DEFAULT_COLLECTION, 1).await.unwrap();
+    assert_eq!(ask(&learner, 0).await.1.label.as_deref(), Some("daisy"), "and back");
+}
+
+/// Unlabelled images of the pool take part, and a given spread over classes is checked before there is a job.
+#[tokio::test]
+async fn the_pool_teaches_and_its_spread_can_be_given() {
+    let place = Place::new();
+    let learner = three_classes(&place).await;
+    let unlabelled = (0..12).map(|variant| NewImage {
+        image: Some((bytes::Bytes::from(format!("unlabelled {variant}")), "image/png")),
+        vector: towards(variant % 3, variant),
+        views: Vec::new(),
+    });
+    learner.add_images(DEFAULT_COLLECTION, unlabelled.collect()).await.unwrap();
+    let train = async |shares: &[(&str, f64)]| {
+        let shares = shares.iter().map(|(slug, share)| ((*slug).to_owned(), *share)).collect();
+        let request = TrainRequest {
+            method: Some(Method::Msn),
+            class_prior: ClassPrior::Given(shares),
+            ..TrainRequest::default()
+        };
+        learner.train(DEFAULT_COLLECTION, request).await
+    };
+    let job = train(&[("daisy", 1.0), ("rose", 2.0), ("tulip", 1.0)]).await.unwrap();
+    let ended = ended(&learner, &job.id).await;
+    let result = ended.result.unwrap_or_else(|| panic!("{:?}", ended.error));
+    assert_eq!((&result["metrics"]["pool"], &result["metrics"]["method"]), (&12.into(), &"msn".into()));
+    assert_eq!(ask(&learner, 1).await.1.label.as_deref(), Some("rose"));
+    assert!(matches!(
+        train(&[("lily", 1.0)]).await,
+        Err(LearnError::UnknownClass { class }) if class == "lily"
+    ));
 }
 
 #[tokio::test]
