@@ -9,7 +9,9 @@ use crate::matrix::dot;
 use crate::progress::{Progress, report};
 use crate::{Error, Examples, Pool};
 
-/// Length of the first step, in root mean square over the prototypes, which have length 1; falls to 0 as a cosine.
+/// Length of prototypes at the start, about what the penalty leaves them where there is one example of each class.
+const START: f64 = 2.0;
+/// Length of the first step, in root mean square over the prototypes; falls to 0 as a cosine.
 const STEP: f64 = 0.3;
 /// Share of the gradients before in each step, and of their squares.
 const MOMENTUM: f64 = 0.9;
@@ -44,7 +46,7 @@ pub(super) struct Learner<'a> {
 /// Prototypes in the making.
 #[derive(Default)]
 struct State {
-    /// `[prototype][dimension]`, of length 1.
+    /// `[prototype][dimension]`.
     prototypes: Vec<f64>,
     momentum: Vec<f64>,
     square: f64,
@@ -101,7 +103,7 @@ impl<'a> Learner<'a> {
         let own = counts.iter().map(|&count| count.min(options.prototypes));
         let class_of = own.enumerate().flat_map(|(class, own)| std::iter::repeat_n(class, own)).collect();
         let mut learner = Self {
-            assignment: Assignment { dimensions, classes, class_of, scale: options.scale },
+            assignment: Assignment { dimensions, classes, class_of },
             prior,
             label_of: examples.labels().to_vec(),
             pool: pool_features,
@@ -124,14 +126,14 @@ impl<'a> Learner<'a> {
         while self.state.step < step {
             report(&mut *progress, self.state.step as f64 / self.options.steps as f64)?;
             let gradient = self.gradient();
-            self.state.descend(&gradient, self.assignment.dimensions, self.options.steps);
+            self.state.descend(&gradient, self.assignment.class_of.len(), self.options.steps);
         }
         Ok(())
     }
 
     /// What has been learned so far.
     pub(super) fn learned(&self) -> Learned {
-        let (weights, offsets) = self.features.fold(&self.state.prototypes, self.assignment.scale);
+        let (weights, offsets) = self.features.fold(&self.state.prototypes);
         Learned { class_of: self.assignment.class_of.clone(), weights, offsets, prior: self.prior.clone() }
     }
 
@@ -142,6 +144,10 @@ impl<'a> Learner<'a> {
         let weights = self.label_of.iter().map(|&class| self.prior[class] / self.counts[class] as f64);
         let (_, slopes) = assignment.cross_entropy(&examples, &self.labels, weights);
         let mut gradient = assignment.gradient(&slopes, &self.labelled);
+        let penalty = self.options.l2 / self.label_of.len() as f64;
+        for (slope, component) in gradient.iter_mut().zip(&self.state.prototypes) {
+            *slope += penalty * component;
+        }
         if self.pool.is_empty() {
             return gradient;
         }
@@ -190,7 +196,7 @@ impl<'a> Learner<'a> {
                 .map(|(row, _)| row)
                 .collect();
             for centre in group(&rows, count.min(self.options.prototypes)) {
-                prototypes.extend(unit(centre));
+                prototypes.extend(start(centre));
             }
         }
         prototypes
@@ -198,34 +204,22 @@ impl<'a> Learner<'a> {
 }
 
 impl State {
-    /// A step down along the sphere on which prototypes lie, of a length that does not depend on the gradient's.
-    fn descend(&mut self, gradient: &[f64], dimensions: usize, steps: usize) {
+    /// A step down, of a length that does not depend on the gradient's: Adam with one scale for all numbers (arXiv
+    /// 1412.6980), so that steps do not depend on how features are turned.
+    fn descend(&mut self, gradient: &[f64], prototypes: usize, steps: usize) {
         self.step += 1;
-        let mut square = 0.0;
-        let rows = self.prototypes.chunks_exact(dimensions).zip(gradient.chunks_exact(dimensions));
-        for ((prototype, gradient), momentum) in rows.zip(self.momentum.chunks_exact_mut(dimensions)) {
-            let radial = dot(prototype, gradient);
-            for ((momentum, gradient), prototype) in momentum.iter_mut().zip(gradient).zip(prototype) {
-                let tangent = gradient - radial * prototype;
-                square += tangent * tangent;
-                *momentum = MOMENTUM * *momentum + (1.0 - MOMENTUM) * tangent;
-            }
+        for (momentum, gradient) in self.momentum.iter_mut().zip(gradient) {
+            *momentum = MOMENTUM * *momentum + (1.0 - MOMENTUM) * gradient;
         }
-        let prototypes = (self.prototypes.len() / dimensions) as f64;
-        self.square = SQUARES * self.square + (1.0 - SQUARES) * square / prototypes;
-        // As in Adam, the averages are divided by the sum of their weights (arXiv 1412.6980, §3).
+        let square = dot(gradient, gradient) / prototypes as f64;
+        self.square = SQUARES * self.square + (1.0 - SQUARES) * square;
+        // The averages are divided by the sum of their weights.
         let step = self.step as i32;
         let length = (self.square / (1.0 - SQUARES.powi(step))).sqrt();
-        let progress = self.step as f64 / steps as f64;
-        let decay = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        let decay = 0.5 * (1.0 + (std::f64::consts::PI * self.step as f64 / steps as f64).cos());
         let rate = STEP * decay / ((1.0 - MOMENTUM.powi(step)) * length.max(SHORTEST));
-        let rows = self.prototypes.chunks_exact_mut(dimensions);
-        for (prototype, momentum) in rows.zip(self.momentum.chunks_exact(dimensions)) {
-            for (component, momentum) in prototype.iter_mut().zip(momentum) {
-                *component -= rate * momentum;
-            }
-            let moved = unit(prototype.to_vec());
-            prototype.copy_from_slice(&moved);
+        for (component, momentum) in self.prototypes.iter_mut().zip(&self.momentum) {
+            *component -= rate * momentum;
         }
     }
 }
@@ -297,13 +291,13 @@ fn mean(rows: &[&[f64]]) -> Vec<f64> {
     mean
 }
 
-/// Of length 1, or as it is where it has none.
-fn unit(mut vector: Vec<f64>) -> Vec<f64> {
-    let norm = dot(&vector, &vector).sqrt();
+/// As long as prototypes are at the start, or as it is where it has no direction.
+fn start(mut centre: Vec<f64>) -> Vec<f64> {
+    let norm = dot(&centre, &centre).sqrt();
     if norm > 0.0 {
-        for component in &mut vector {
-            *component /= norm;
+        for component in &mut centre {
+            *component *= START / norm;
         }
     }
-    vector
+    centre
 }

@@ -6,7 +6,7 @@
 //! information maximisation (arXiv 2008.11297) with MSN's targets.
 //!
 //! 1. Vectors are centred, and whitened in part by what is known without labels (`features`).
-//! 2. Prototypes start as class means on the unit sphere and move down the loss (`objective`, `learn`).
+//! 2. Prototypes start as class means and move down the loss (`objective`, `learn`).
 //! 3. A pool picture's target is what the prototypes say of it and of its nearest pictures, labelled or not, which count as
 //!    its views; shares of the classes are balanced to the prior, then sharpened (`targets`, `neighbours`). Stored views
 //!    take turns with the picture in being assigned to the target.

@@ -1,23 +1,21 @@
 //! The loss of a step and its gradient.
 //!
-//! Every class has one prototype or several; p(prototype) = softmax(scale·x·prototype), and a class has the sum over its own.
+//! Every class has one prototype or several; p(prototype) = softmax(x·prototype), and a class has the sum over its own.
 //! With targets q, as labels give them or as MSN makes them (`targets`), the loss is
 //!
-//! > Σ_labelled w·(−log p(label)) + λ·(mean over the pool of −Σ q·log p) + λ·ν·KL(p̄‖π)
+//! > Σ_labelled w·(−log p(label)) + l2/(2n)·‖prototypes‖² + λ·(mean over the pool of −Σ q·log p) + λ·ν·KL(p̄‖π)
 //!
 //! where p̄ is the mean of p over the pool and π the prior: MSN's mean-entropy term (arXiv 2204.07141, eq. 2) for a
 //! uniform π, and up to a constant. Targets and weights are constants to the gradient, as in MSN.
 
 use crate::matrix::{View, multiply, softmax};
 
-/// Prototypes' classes and the sharpness of assignments.
+/// What belongs to which class.
 pub(super) struct Assignment {
     pub(super) dimensions: usize,
     pub(super) classes: usize,
     /// Position of each prototype's class.
     pub(super) class_of: Vec<usize>,
-    /// What products are multiplied with.
-    pub(super) scale: f64,
 }
 
 /// How likely rows belong to prototypes and to classes.
@@ -39,9 +37,6 @@ impl Assignment {
         for (row, sums) in
             of_prototypes.chunks_exact_mut(columns).zip(of_classes.chunks_exact_mut(self.classes))
         {
-            for logit in row.iter_mut() {
-                *logit *= self.scale;
-            }
             softmax(row);
             for (probability, &class) in row.iter().zip(&self.class_of) {
                 sums[class] += probability;
@@ -105,9 +100,6 @@ impl Assignment {
         let mut gradient = vec![0.0; columns * self.dimensions];
         let left = View::new(slopes, count, columns).transposed();
         multiply(&mut gradient, left, View::new(rows, count, self.dimensions));
-        for component in &mut gradient {
-            *component *= self.scale;
-        }
         gradient
     }
 }
@@ -140,7 +132,7 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         for class_of in [vec![0, 1, 2], vec![0, 0, 1, 2, 2]] {
             let (dimensions, classes, count) = (4, 3, 6);
-            let assignment = Assignment { dimensions, classes, class_of, scale: 1.7 };
+            let assignment = Assignment { dimensions, classes, class_of };
             let number = |i: usize| ((i * 29 % 31) as f64 - 15.0) / 10.0;
             let rows: Vec<f64> = (0..count * dimensions).map(number).collect();
             let prototypes: Vec<f64> =
@@ -172,8 +164,8 @@ mod tests {
 
     #[test]
     fn what_has_vanished_is_not_divided_by() {
-        let assignment = Assignment { dimensions: 1, classes: 2, class_of: vec![0, 1], scale: 1e6 };
-        let found = assignment.probabilities(&[1.0, -1.0], &[1.0]);
+        let assignment = Assignment { dimensions: 1, classes: 2, class_of: vec![0, 1] };
+        let found = assignment.probabilities(&[1e6, -1e6], &[1.0]);
         let (loss, mut slopes) = assignment.cross_entropy(&found, &[0.0, 1.0], std::iter::once(1.0));
         let uneven = assignment.unevenness(&found, &[0.5, 0.5], 1.0, &mut slopes);
         assert!(loss.is_finite() && uneven.is_finite() && slopes.iter().all(|slope| slope.is_finite()));

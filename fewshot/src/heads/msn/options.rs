@@ -64,8 +64,8 @@ impl ClassPrior {
 pub struct MsnOptions {
     /// Steps at most; how many are taken is decided by examples held out.
     pub steps: usize,
-    /// What products with prototypes are multiplied with before the softmax: MSN's 1/τ.
-    pub scale: f64,
+    /// Weight of the prototypes' squared length, as [`super::super::LogisticOptions::l2`]: how sharp assignments become.
+    pub l2: f64,
     /// Temperature that sharpens targets, above 0 and up to 1: MSN's T.
     pub sharpening: f64,
     /// Weight of the pool against the labelled examples: λ.
@@ -83,9 +83,9 @@ pub struct MsnOptions {
 impl Default for MsnOptions {
     fn default() -> Self {
         Self {
-            steps: 30,
-            scale: 20.0,
-            sharpening: 0.5,
+            steps: 60,
+            l2: 0.3,
+            sharpening: 0.25,
             pool_weight: 0.3,
             evenness: 1.0,
             neighbours: 10,
@@ -100,8 +100,8 @@ impl MsnOptions {
     pub(super) fn check(&self, classes: &[ClassKey]) -> Result<(), Error> {
         let refuse =
             |name, value: f64, range| Err(Error::InvalidOption { name, value: value.to_string(), range });
-        if !(self.scale > 0.0 && self.scale <= 1e6) {
-            return refuse("scale", self.scale, "above 0 and at most 1,000,000");
+        if !(self.l2 > 0.0 && self.l2 <= 1e6) {
+            return refuse("l2", self.l2, "above 0 and at most 1,000,000");
         }
         if !(self.sharpening > 0.0 && self.sharpening <= 1.0) {
             return refuse("sharpening", self.sharpening, "above 0 and at most 1");
