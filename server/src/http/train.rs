@@ -67,7 +67,7 @@ pub(super) enum Method {
 }
 
 /// How the images of the pool are spread over the classes.
-#[derive(Default, Deserialize, ToSchema)]
+#[derive(Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ClassPrior {
     /// As many of each class.

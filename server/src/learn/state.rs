@@ -79,7 +79,7 @@ impl State {
     }
 
     /// The class a slug names.
-    pub(super) fn class_key(&self, slug: &str) -> Option<ClassKey> {
+    pub(crate) fn class_key(&self, slug: &str) -> Option<ClassKey> {
         self.slugs.get(slug).copied()
     }
 
