@@ -33,7 +33,7 @@ struct Slot {
     name: String,
     /// Serialises writes.
     writing: Arc<tokio::sync::Mutex<()>>,
-    /// Serialises suggestions: each uses all the processors it gets.
+    /// Serialises suggestions, which compute for seconds in a large pool.
     suggesting: Arc<tokio::sync::Mutex<()>>,
     state: RwLock<State>,
     /// A write failed half-way: memory may differ from the store and is rebuilt before the next write.

@@ -15,7 +15,7 @@ mod images;
 mod name;
 mod reembed;
 pub(crate) mod state;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
