@@ -21,7 +21,8 @@ pub(crate) mod tests;
 mod types;
 
 pub use error::LearnError;
-pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, PendingImage, view_budget};
+pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, view_budget};
+pub use reembed::PendingImage;
 pub use suggest::{Suggestion, Suggestions};
 pub use types::{
     Added, AddedExample, Answer, Class, ClassifyOptions, Evidence, Example, HeadUsed, HeadVersion,
