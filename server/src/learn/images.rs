@@ -10,13 +10,13 @@ use super::examples::{self as learn_examples, Prepared, prepare};
 use super::{Example, LearnError, Learner, NewExample, Page, Paged, name};
 use crate::store::blobs::{content_hash, public_hash};
 use crate::store::images::{self, Filter, ImageRow, NewImageRow};
-use crate::store::{StoreError, blocking, collections, examples, read_vector};
+use crate::store::{blocking, collections, examples, read_vector};
 use bytes::Bytes;
 use dozen_fewshot::unit;
 use dozen_models::{Budget, Keep, Selection};
 use serde_json::json;
 use sqlx::SqliteConnection;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 /// An image to add: already decoded and embedded by the engine, or given as a vector.
 pub struct NewImage {
@@ -76,23 +76,6 @@ pub struct ImageFilter {
     pub labelled: Option<bool>,
     /// Deleted ones too.
     pub include_deleted: bool,
-}
-
-/// An image whose vectors are those of another encoder.
-pub struct PendingImage {
-    key: i64,
-    collection: String,
-    /// Its bytes.
-    pub image: Bytes,
-    /// How many views of it are to be embedded.
-    pub views: usize,
-}
-
-impl PendingImage {
-    /// Orders the pending images; see [`Learner::pending_images`].
-    pub fn key(&self) -> i64 {
-        self.key
-    }
 }
 
 /// Share of the patches that a view keeps: as few as MSN leaves its largest networks while it trains them (arXiv 2204.07141).
@@ -312,67 +295,6 @@ impl Learner {
         let blobs = self.core().store.blobs.clone();
         Ok(blocking(move || blobs.scratch()).await??)
     }
-
-    /// Up to `limit` live images after a key (0 for the first) that have no vector of the current encoder.
-    ///
-    /// One damaged image does not keep the others waiting: it is logged and passed over.
-    pub async fn pending_images(&self, after: i64, limit: usize) -> Result<Vec<PendingImage>, LearnError> {
-        let core = self.core();
-        let mut pending = Vec::new();
-        let mut last = after;
-        while pending.len() < limit {
-            let missing = limit - pending.len();
-            let rows = {
-                let mut reader = core.store.read().await?;
-                images::pending(&mut reader, core.store.encoder, last, missing).await?
-            };
-            let Some(newest) = rows.last() else { break };
-            last = newest.key;
-            for row in rows {
-                match core.store.read_blob(row.content_hash).await {
-                    Ok(image) => pending.push(PendingImage {
-                        key: row.key,
-                        collection: row.collection,
-                        image,
-                        views: row.views as usize,
-                    }),
-                    Err(error @ StoreError::Damaged(_)) => {
-                        tracing::error!(image = row.id, %error, "an image cannot be embedded again");
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(pending)
-    }
-
-    /// Stores vectors of pending images, each with its views, and gives them to examples with the same content that lack one.
-    pub async fn set_image_vectors(
-        &self,
-        vectors: Vec<(PendingImage, Vec<f32>, Vec<Vec<f32>>)>,
-    ) -> Result<(), LearnError> {
-        let core = self.core();
-        detached(async move {
-            let mut by_collection: BTreeMap<String, Vec<_>> = BTreeMap::new();
-            for (image, vector, views) in vectors {
-                let hash = content_hash(&image.image);
-                by_collection.entry(image.collection).or_default().push((image.key, hash, vector, views));
-            }
-            for (collection, vectors) in by_collection {
-                let mut write = core.begin(&collection).await?;
-                for (image, hash, vector, views) in vectors {
-                    let dimensions = core.encoder.dimensions;
-                    let vector = unit(&vector, dimensions)?;
-                    let views: Vec<_> =
-                        views.iter().map(|view| unit(view, dimensions)).collect::<Result<_, _>>()?;
-                    embed(&core, &mut write, image, &hash, vector, &views).await?;
-                }
-                write.commit().await?;
-            }
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// Adds one image unless its content is there.
@@ -404,7 +326,7 @@ async fn add(
 }
 
 /// Stores an image's vectors of the current encoder, as far as it lacks them, and completes examples of the same content.
-async fn embed(
+pub(super) async fn embed(
     core: &Core,
     write: &mut Write,
     image: i64,

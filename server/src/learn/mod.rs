@@ -19,7 +19,7 @@ mod name;
 mod readiness;
 mod reembed;
 pub(crate) mod state;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod trained;
@@ -27,7 +27,8 @@ mod types;
 mod untrained;
 
 pub use error::LearnError;
-pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, PendingImage, view_budget};
+pub use images::{AddedImage, Image, ImageFilter, ImageLabel, NewImage, view_budget};
+pub use reembed::PendingImage;
 pub use suggest::{Suggestion, Suggestions};
 pub use types::{
     Added, AddedExample, Answer, AuditRequest, Class, ClassPrior, ClassReadiness, ClassifyOptions, Diff,

@@ -1,13 +1,31 @@
-//! After a change of encoder: the stored images get vectors of the new one. Examples given as vectors cannot, and stay out
-//! of index and heads until they are added again.
+//! After a change of encoder: the stored images, examples and those of the pool, get vectors of the new one. What was given
+//! as a vector cannot, and stays out of index, heads and pool until it is added again.
 
 use super::core::detached;
-use super::{LearnError, Learner};
-use crate::store::{StoreError, examples};
+use super::{LearnError, Learner, images as pool};
+use crate::store::blobs::content_hash;
+use crate::store::{StoreError, examples, images};
 use bytes::Bytes;
 use dozen_fewshot::unit;
 use serde_json::json;
 use std::collections::BTreeMap;
+
+/// An image whose vectors are those of another encoder.
+pub struct PendingImage {
+    key: i64,
+    collection: String,
+    /// Its bytes.
+    pub image: Bytes,
+    /// How many views of it are to be embedded.
+    pub views: usize,
+}
+
+impl PendingImage {
+    /// Orders the pending images; see [`Learner::pending_images`].
+    pub fn key(&self) -> i64 {
+        self.key
+    }
+}
 
 impl Learner {
     /// Up to `limit` live examples that have an image but no vector of the current encoder (after a change of encoder).
@@ -66,6 +84,67 @@ impl Learner {
                 write
                     .record("embeddings.added", &json!({ "encoder": core.encoder.id, "count": count }))
                     .await?;
+                write.commit().await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Up to `limit` live images after a key (0 for the first) that have no vector of the current encoder.
+    ///
+    /// One damaged image does not keep the others waiting: it is logged and passed over.
+    pub async fn pending_images(&self, after: i64, limit: usize) -> Result<Vec<PendingImage>, LearnError> {
+        let core = self.core();
+        let mut pending = Vec::new();
+        let mut last = after;
+        while pending.len() < limit {
+            let missing = limit - pending.len();
+            let rows = {
+                let mut reader = core.store.read().await?;
+                images::pending(&mut reader, core.store.encoder, last, missing).await?
+            };
+            let Some(newest) = rows.last() else { break };
+            last = newest.key;
+            for row in rows {
+                match core.store.read_blob(row.content_hash).await {
+                    Ok(image) => pending.push(PendingImage {
+                        key: row.key,
+                        collection: row.collection,
+                        image,
+                        views: row.views as usize,
+                    }),
+                    Err(error @ StoreError::Damaged(_)) => {
+                        tracing::error!(image = row.id, %error, "an image cannot be embedded again");
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Stores vectors of pending images, each with its views, and gives them to examples with the same content that lack one.
+    pub async fn set_image_vectors(
+        &self,
+        vectors: Vec<(PendingImage, Vec<f32>, Vec<Vec<f32>>)>,
+    ) -> Result<(), LearnError> {
+        let core = self.core();
+        detached(async move {
+            let mut by_collection: BTreeMap<String, Vec<_>> = BTreeMap::new();
+            for (image, vector, views) in vectors {
+                let hash = content_hash(&image.image);
+                by_collection.entry(image.collection).or_default().push((image.key, hash, vector, views));
+            }
+            for (collection, vectors) in by_collection {
+                let mut write = core.begin(&collection).await?;
+                for (image, hash, vector, views) in vectors {
+                    let dimensions = core.encoder.dimensions;
+                    let vector = unit(&vector, dimensions)?;
+                    let views: Vec<_> =
+                        views.iter().map(|view| unit(view, dimensions)).collect::<Result<_, _>>()?;
+                    pool::embed(&core, &mut write, image, &hash, vector, &views).await?;
+                }
                 write.commit().await?;
             }
             Ok(())

@@ -104,7 +104,9 @@ async fn every_form_fills_the_pool() {
     let bytes = server.get(&format!("/images/{id}/image")).await;
     assert_eq!((bytes.header("content-type"), &bytes.bytes), ("image/bmp", &image(9)));
     assert_eq!(bytes.header("x-content-type-options"), "nosniff");
-    assert!(server.get("/metrics").await.text().contains("dozen_pool_images "));
+    let metrics = server.get("/metrics").await.text();
+    assert!(metrics.contains("dozen_pool_images "));
+    assert!(metrics.contains("dozen_images_total{op=\"images\",outcome=\"duplicate\"}"));
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 /// Photos of each class in the pool; the others ask.
 const POOLED: usize = 15;
 
-/// Among six classes, where chance is 0.17, on photos that were not in the pool and with 30 labels; the prototype head of
-/// the default weights.
-const FLOOR: f64 = 0.2;
+/// Share of right answers among six classes, where chance is 0.17, on photos that were not in the pool, by class means of the
+/// thirty suggested ones under the default weights: measured 0.33.
+const FLOOR: f64 = 0.25;
 
 /// A tar archive with one folder per class.
 fn archive() -> Vec<u8> {

@@ -6,6 +6,7 @@ use crate::http::problem::Problem;
 use crate::http::state::Services;
 use crate::http::vectors::{Admission, Vectored, vectorise_each};
 use crate::learn::{AddedImage, NewImage, view_budget};
+use crate::telemetry::metrics as names;
 use axum::body::Bytes;
 use dozen_models::Budget;
 use dozen_models::image::Format;
@@ -70,6 +71,11 @@ pub(super) async fn add(
         };
         outcomes.push((index, name, result));
     }
+    names::images(
+        "images",
+        "duplicate",
+        outcomes.iter().filter(|(.., result)| matches!(result, Some(Ok(_)))).count(),
+    );
     let embedded = embed(services, unknown, options).await?;
     let mut new = Vec::with_capacity(embedded.len());
     let mut stored_at = Vec::with_capacity(embedded.len());
@@ -103,13 +109,14 @@ async fn embed(
     inputs: Vec<(usize, Input)>,
     Options { views, admission, .. }: Options,
 ) -> Result<Vec<Result<NewImage, Problem>>, Problem> {
-    let embed = |inputs, budget| vectorise_each(&services.engine, "images", inputs, budget, admission);
+    let embed =
+        |operation, inputs, budget| vectorise_each(&services.engine, operation, inputs, budget, admission);
     let places: Vec<usize> = inputs.iter().map(|(index, _)| *index).collect();
     let whole = |Vectored { vector, image, .. }| {
         let image = image.map(|(bytes, format): (_, Format)| (bytes, format.media_type()));
         NewImage { image, vector, views: Vec::new() }
     };
-    let wholes = embed(inputs, Budget::default()).await?.items;
+    let wholes = embed("images", inputs, Budget::default()).await?.items;
     let mut images: Vec<_> = wholes.into_iter().map(|item| item.map(whole)).collect();
     for view in 1..=views {
         // Those that are images, and good ones.
@@ -118,7 +125,8 @@ async fn embed(
             Some(((*index, Input::Image(bytes.clone())), image))
         });
         let (inputs, seen): (Vec<_>, Vec<_>) = seen.unzip();
-        for (image, part) in seen.into_iter().zip(embed(inputs, view_budget(view)).await?.items) {
+        let parts = embed("views", inputs, view_budget(view)).await?.items;
+        for (image, part) in seen.into_iter().zip(parts) {
             match (part, image) {
                 (Ok(part), Ok(image)) => image.views.push(part.vector),
                 (Err(problem), image) => *image = Err(problem),

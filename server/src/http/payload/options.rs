@@ -126,8 +126,8 @@ pub struct ExampleOptions {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ImageOptions {
-    /// Also embeds each image so many times, 0 to 8, with most of its patches hidden at random: what `method=msn` learns to
-    /// agree on.
+    /// Also embeds each image so many times, 0 to 8, with most of its patches hidden at random: what learning by agreement
+    /// between views needs.
     #[schema(maximum = 8)]
     #[param(maximum = 8)]
     pub views: usize,
