@@ -81,6 +81,10 @@ pub struct MsnOptions {
 }
 
 impl Default for MsnOptions {
+    /// MSN's own sharpening, and the penalty of logistic regression. The pool's weight is low because the shipped weights are
+    /// weak: with 5 examples per class of mini-ImageNet's validation part (2 draws, 100 classes) a weight of 2 answered
+    /// worse than no pool, 0.3 as well or better. Between 5 and 20 neighbours nothing changed beyond chance; without any,
+    /// the pool was worth nothing.
     fn default() -> Self {
         Self {
             steps: 60,
