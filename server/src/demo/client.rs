@@ -14,8 +14,8 @@ pub(super) struct Client {
 
 /// The server's answer for one photo.
 pub(super) struct Prediction {
-    /// Best class.
-    pub(super) label: String,
+    /// Best class; none where the photo is unlike all.
+    pub(super) label: Option<String>,
     /// Its probability.
     pub(super) probability: f64,
     /// Nearest labelled example: its class and cosine.
@@ -49,7 +49,13 @@ impl Client {
         answer["data"].as_array().context("the answer has no data")?.iter().map(prediction).collect()
     }
 
-    /// Trains the logistic head, waits for the job and says what it did.
+    /// Puts photos into the pool, without labels.
+    pub(super) async fn add_images(&self, photos: &[Photo]) -> Result<()> {
+        self.ask(self.http.post(self.url("/images")).multipart(form(photos))).await?;
+        Ok(())
+    }
+
+    /// Trains whatever suits best, waits for the job and says what it did.
     pub(super) async fn train(&self) -> Result<String> {
         let job = self.ask(self.http.post(self.url("/train"))).await?;
         let path = format!("/jobs/{}", text(&job["id"])?);
@@ -57,10 +63,13 @@ impl Client {
             let job = self.ask(self.http.get(self.url(&path))).await?;
             match text(&job["status"])? {
                 "succeeded" => {
+                    let result = &job["result"];
+                    let (method, reason) = (&result["metrics"]["method"], &result["metrics"]["reason"]);
                     return Ok(format!(
-                        "{} head, version {}",
-                        text(&job["method"])?,
-                        job["result"]["head_version"]
+                        "{} head, version {} ({})",
+                        text(method)?,
+                        result["head_version"],
+                        text(reason)?
                     ));
                 }
                 "queued" | "running" => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -94,7 +103,7 @@ fn form(photos: &[Photo]) -> Form {
 fn prediction(item: &Value) -> Result<Prediction> {
     let nearest = item["evidence"].get(0);
     Ok(Prediction {
-        label: text(&item["label"])?.to_owned(),
+        label: item["label"].as_str().map(str::to_owned),
         probability: item["probability"].as_f64().context("the answer has no probability")?,
         nearest: nearest
             .and_then(|near| Some((near["label"].as_str()?.to_owned(), near["similarity"].as_f64()?))),

@@ -1,5 +1,5 @@
 //! `dozen demo`: the main job by itself. Starts the server on a free port, labels a dozen photos per class over HTTP,
-//! classifies the rest, trains, classifies again, and says what came of it.
+//! classifies the rest, puts them into the pool, trains, classifies again, and says what came of it.
 
 mod client;
 mod photos;
@@ -30,7 +30,7 @@ struct ClassOutcome {
     class: String,
     labelled: usize,
     prototype: Vec<Prediction>,
-    logistic: Vec<Prediction>,
+    trained: Vec<Prediction>,
     names: Vec<String>,
 }
 
@@ -68,15 +68,20 @@ async fn label_and_classify(client: &Client, classes: &[ClassPhotos]) -> Result<
         classes.len()
     ));
     let prototype = classify_rest(client, classes).await?;
+    for class in classes {
+        for call in class.rest(LABELLED).chunks(CALL) {
+            client.add_images(call).await?;
+        }
+    }
     let training = client.train().await?;
-    report::say(&format!("Trained: {training}. Classifying again …"));
-    let logistic = classify_rest(client, classes).await?;
+    report::say(&format!("Put the rest into the pool and trained: {training}. Classifying again …"));
+    let trained = classify_rest(client, classes).await?;
     let outcomes =
-        classes.iter().zip(prototype).zip(logistic).map(|((class, prototype), logistic)| ClassOutcome {
+        classes.iter().zip(prototype).zip(trained).map(|((class, prototype), trained)| ClassOutcome {
             class: class.slug.clone(),
             labelled: class.labelled(LABELLED).len(),
             prototype,
-            logistic,
+            trained,
             names: class.rest(LABELLED).iter().map(|photo| photo.name.clone()).collect(),
         });
     Ok(outcomes.collect())

@@ -16,7 +16,7 @@ pub(super) fn say(line: &str) {
 /// The table, a few answers with their evidence, and what to try next.
 pub(super) fn print(outcomes: &[ClassOutcome], folder: Option<&Path>) {
     println!();
-    println!("{:<16} {:>8} {:>10} {:>12} {:>12}", "class", "labelled", "classified", "prototype", "logistic");
+    println!("{:<16} {:>8} {:>10} {:>12} {:>12}", "class", "labelled", "classified", "prototype", "trained");
     for outcome in outcomes {
         println!(
             "{:<16} {:>8} {:>10} {:>12} {:>12}",
@@ -24,26 +24,26 @@ pub(super) fn print(outcomes: &[ClassOutcome], folder: Option<&Path>) {
             outcome.labelled,
             outcome.names.len(),
             percent(accuracy(&outcome.class, &outcome.prototype)),
-            percent(accuracy(&outcome.class, &outcome.logistic)),
+            percent(accuracy(&outcome.class, &outcome.trained)),
         );
     }
     let mean = |of: fn(&ClassOutcome) -> &Vec<Prediction>| {
         let sum: f64 = outcomes.iter().map(|outcome| accuracy(&outcome.class, of(outcome))).sum();
         sum / outcomes.len() as f64
     };
-    let (prototype, logistic) = (mean(|outcome| &outcome.prototype), mean(|outcome| &outcome.logistic));
+    let (prototype, trained) = (mean(|outcome| &outcome.prototype), mean(|outcome| &outcome.trained));
     println!(
         "{:<16} {:>8} {:>10} {:>12} {:>12}",
         "mean accuracy",
         "",
         "",
         percent(prototype),
-        percent(logistic)
+        percent(trained)
     );
     println!("{:<16} {:>8} {:>10} {:>12}", "by chance", "", "", percent(1.0 / outcomes.len() as f64));
     println!("\nSome answers:");
     for outcome in outcomes {
-        for (name, prediction) in outcome.names.iter().zip(&outcome.logistic).take(SHOWN) {
+        for (name, prediction) in outcome.names.iter().zip(&outcome.trained).take(SHOWN) {
             println!("  {name}: {}", explain(prediction));
         }
     }
@@ -59,11 +59,12 @@ fn explain(prediction: &Prediction) -> String {
     let evidence = prediction.nearest.as_ref().map_or_else(String::new, |(label, similarity)| {
         format!("; nearest labelled photo: {label} (cosine {similarity:.2})")
     });
-    format!("{} with probability {:.2}{evidence}", prediction.label, prediction.probability)
+    let label = prediction.label.as_deref().unwrap_or("unknown, unlike the labelled photos; best guess");
+    format!("{label} with probability {:.2}{evidence}", prediction.probability)
 }
 
 fn accuracy(class: &str, predictions: &[Prediction]) -> f64 {
-    let right = predictions.iter().filter(|prediction| prediction.label == class).count();
+    let right = predictions.iter().filter(|prediction| prediction.label.as_deref() == Some(class)).count();
     right as f64 / predictions.len().max(1) as f64
 }
 

@@ -11,7 +11,7 @@ fn on_the_shipped_photos() {
         text.lines().find(|line| line.starts_with("mean accuracy")).unwrap_or_else(|| panic!("{text}"));
     let shares: Vec<f64> = mean.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert_eq!(shares.len(), 2, "{text}");
-    assert!(shares[1] >= 26.0, "the logistic head measures 32 %, chance is 17 %: {text}");
+    assert!(shares[1] >= 26.0, "the trained head measures 32 %, chance is 17 %: {text}");
     assert!(text.contains("nearest labelled photo: "), "{text}");
 }
 
