@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     Tests,
     /// The engines that embedding is compared with.
     Engines,
+    /// The libraries that the vector index is compared with.
+    Index,
 }
 
 /// The interpreter of a virtual environment; made, or remade when the pins change.
@@ -53,6 +55,7 @@ pub(crate) fn environment(purpose: Purpose) -> Result<PathBuf> {
     let (folder, pins) = match purpose {
         Purpose::Tests => ("venv", &["requirements.txt"][..]),
         Purpose::Engines => ("venv-engines", &["requirements-engines.txt", "requirements.txt"][..]),
+        Purpose::Index => ("venv-index", &["requirements-index.txt"][..]),
     };
     let folder = root().join("target").join(folder);
     let pins: Vec<PathBuf> = pins.iter().map(|file| root().join("xtask/python").join(file)).collect();
