@@ -39,8 +39,15 @@ pub(super) fn measure(run: &Run<'_>, truth: &[Vec<u64>]) -> Result<Vec<Line>> {
     index.settle();
     let build = start.elapsed().as_secs_f64();
     ensure!(index.status() == Status::Approximate, "the graph does not answer: {:?}", index.status());
-    let side = |name, build, memory, process| Side {
-        line: Line { name, kind: KIND, build, memory, recall: 0.0, rates: Vec::new(), ratios: Vec::new() },
+    let side = |name, seconds, mebibytes, process| Side {
+        line: Line {
+            name,
+            kind: KIND,
+            build: Some([seconds, mebibytes]),
+            recall: 0.0,
+            rates: Vec::new(),
+            ratios: Vec::new(),
+        },
         process,
         widths: [Width { width: 0, recall: 0.0 }; 2],
     };
@@ -69,6 +76,7 @@ pub(super) fn measure(run: &Run<'_>, truth: &[Vec<u64>]) -> Result<Vec<Line>> {
         }
     }
     let mut lines: Vec<Line> = sides.into_iter().map(|side| side.line).collect();
+    // At another recall, so beside no other.
     lines.push(as_configured(run, &index, truth)?);
     Ok(lines)
 }
@@ -152,5 +160,5 @@ fn as_configured(run: &Run<'_>, index: &AdaptiveIndex, truth: &[Vec<u64>]) -> Re
         rates.extend(compare(&[seconds], 0).0);
     }
     let name = format!("ours, at the width it chooses ({})", index.search_width().unwrap_or_default());
-    Ok(Line { name, kind: KIND, build: 0.0, memory: 0.0, recall: found, rates, ratios: Vec::new() })
+    Ok(Line { name, kind: KIND, build: None, recall: found, rates, ratios: Vec::new() })
 }

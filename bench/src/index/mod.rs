@@ -49,8 +49,7 @@ struct Line {
     name: String,
     kind: &'static str,
     /// Seconds and MiB that building took.
-    build: f64,
-    memory: f64,
+    build: Option<[f64; 2]>,
     recall: f64,
     /// Queries per second on each number of threads, and ours over them in the same round: medians.
     rates: Vec<f64>,
@@ -164,19 +163,18 @@ fn table(size: usize, lines: &[Line]) -> String {
         "| {size} vectors | build, s | MiB | recall@{NEIGHBOURS} | queries/s, one thread | two threads | ours ÷ it, one thread | \
          two threads |\n|---|---:|---:|---:|---:|---:|---:|---:|\n"
     );
+    let cell = |value: Option<String>| value.map_or_else(|| " |".to_owned(), |value| format!(" {value} |"));
     for line in lines {
         // Writing to a string cannot fail.
-        let _ =
-            write!(text, "| {} | {:.1} | {:.0} | {:.4} |", line.name, line.build, line.memory, line.recall);
+        let _ = write!(text, "| {} |", line.name);
+        text += &cell(line.build.map(|[seconds, _]| format!("{seconds:.1}")));
+        text += &cell(line.build.map(|[_, mebibytes]| format!("{mebibytes:.0}")));
+        let _ = write!(text, " {:.4} |", line.recall);
         for place in 0..THREADS.len() {
-            let _ =
-                line.rates.get(place).map_or_else(|| write!(text, " |"), |rate| write!(text, " {rate:.0} |"));
+            text += &cell(line.rates.get(place).map(|rate| format!("{rate:.0}")));
         }
         for place in 0..THREADS.len() {
-            let _ = line
-                .ratios
-                .get(place)
-                .map_or_else(|| write!(text, " |"), |ratio| write!(text, " {ratio:.2} |"));
+            text += &cell(line.ratios.get(place).map(|ratio| format!("{ratio:.2}")));
         }
         text.push('\n');
     }
@@ -192,7 +190,7 @@ fn rows_of(size: usize, lines: &[Line]) -> Vec<Row> {
         if std::ptr::eq(ours, line) {
             continue;
         }
-        for (place, threads) in THREADS.iter().enumerate().take(line.rates.len()) {
+        for (place, threads) in THREADS.iter().enumerate().take(line.ratios.len()) {
             rows.push(Row {
                 bench: "index",
                 case: format!("{}, {size} vectors, {threads} threads", line.kind),

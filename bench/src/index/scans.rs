@@ -15,11 +15,10 @@ pub(super) fn measure(run: &Run<'_>) -> Result<(Vec<Vec<u64>>, Vec<Line>)> {
     let mut scan = ExactIndex::new(super::DIMENSIONS);
     run.data.each(|id, vector| Ok(scan.insert(id, vector)?))?;
     let build = start.elapsed().as_secs_f64();
-    let line = |name: String, build, memory| Line {
+    let line = |name, seconds, mebibytes| Line {
         name,
         kind: KIND,
-        build,
-        memory,
+        build: Some([seconds, mebibytes]),
         recall: 1.0,
         rates: Vec::new(),
         ratios: Vec::new(),

@@ -128,7 +128,10 @@ fn build(
         return None;
     }
     let measured_at = graph.slots();
-    let measured = graph.measure(threads);
+    let measured = graph.measure(threads, &shared.cancelled);
+    if progress(measured_at).is_break() {
+        return None;
+    }
     Some(measured.map(|width| Usable { graph, width, measured_at }).map_err(|share| {
         format!("searches found only {share:.3} of the nearest neighbours of vectors in the graph")
     }))

@@ -1,5 +1,7 @@
 //! How wide a search must be, measured: every graph is asked for the neighbours of some of its own vectors.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Graph, Near, Scratch};
 
 /// Vectors asked about.
@@ -12,11 +14,14 @@ const GOAL: f64 = 0.99;
 const WIDTHS: [usize; 10] = [24, 32, 48, 64, 96, 128, 192, 256, 512, 1024];
 
 impl Graph {
-    /// The least width at which searches find nearly all true neighbours; otherwise the share the widest finds.
-    pub(in super::super) fn measure(&self, threads: usize) -> Result<usize, f64> {
+    /// The least width at which searches find nearly all true neighbours; otherwise the share the widest finds. Means
+    /// nothing once it is cancelled.
+    pub(in super::super) fn measure(&self, threads: usize, cancelled: &AtomicBool) -> Result<usize, f64> {
         let stride = self.slots().div_ceil(SAMPLE).max(1);
         let sample: Vec<u32> = (0..self.slots() as u32).step_by(stride).collect();
-        let truths = self.share_out(&sample, threads, |&slot, _| self.neighbours(slot));
+        let truths = self.share_out(&sample, threads, |&slot, _| {
+            if cancelled.load(Ordering::Relaxed) { Vec::new() } else { self.neighbours(slot) }
+        });
         let asked: Vec<(u32, Vec<f32>)> = sample.into_iter().zip(truths).collect();
         let all: usize = asked.iter().map(|(_, truth)| truth.len()).sum();
         let mut share = 1.0;

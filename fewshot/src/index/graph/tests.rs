@@ -1,6 +1,10 @@
 use super::*;
 use crate::index::testing::clustered;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+
+/// Cancelled.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn extended(graph: &mut Graph, vectors: &[Vec<f32>], threads: usize) {
     let mut codes = Codes::new(vectors[0].len());
@@ -54,7 +58,7 @@ fn vectors_that_come_sorted_by_class_are_found() {
     let classes = 40;
     vectors = (0..classes).flat_map(|class| vectors.iter().skip(class).step_by(classes).cloned()).collect();
     let graph = built(&vectors, 2);
-    assert!(graph.measure(2).is_ok_and(|width| width <= 64), "{:?}", graph.measure(2));
+    assert!(graph.measure(2, &NEVER).is_ok_and(|width| width <= 64), "{:?}", graph.measure(2, &NEVER));
 }
 
 #[test]
@@ -65,7 +69,7 @@ fn a_graph_extended_in_steps_recalls_as_much() {
     for vector in &vectors[3_900..] {
         extended(&mut graph, std::slice::from_ref(vector), 2);
     }
-    assert!(graph.measure(2).is_ok_and(|width| width <= 64), "{:?}", graph.measure(2));
+    assert!(graph.measure(2, &NEVER).is_ok_and(|width| width <= 64), "{:?}", graph.measure(2, &NEVER));
     for (id, vector) in vectors.iter().enumerate().step_by(50) {
         assert_eq!(graph.search(vector, 24)[0], id as u64);
     }
@@ -77,7 +81,7 @@ fn a_graph_whose_links_lead_nowhere_says_so() {
     for slot in 0..1_000 {
         graph.set_links(slot, 0, &[]);
     }
-    assert!(graph.measure(2).is_err_and(|share| share < 0.2));
+    assert!(graph.measure(2, &NEVER).is_err_and(|share| share < 0.2));
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn equal_vectors_do_not_cut_each_other_off() {
     let mut vectors = clustered(500, 16, 6);
     vectors.extend(std::iter::repeat_n(vectors[0].clone(), 500));
     let graph = built(&vectors, 2);
-    assert!(graph.measure(2).is_ok(), "{:?}", graph.measure(2));
+    assert!(graph.measure(2, &NEVER).is_ok(), "{:?}", graph.measure(2, &NEVER));
     for (id, vector) in vectors.iter().enumerate().take(500).skip(1).step_by(25) {
         assert_eq!(graph.search(vector, 24)[0], id as u64);
     }
