@@ -163,7 +163,8 @@ proptest! {
         for (id, vector) in (0..).zip(&vectors) {
             one.insert(id, vector).unwrap();
         }
-        let mut rotated: Vec<(u64, &Vec<f32>)> = (0..).zip(&vectors).rev().collect();
+        let mut rotated: Vec<(u64, &Vec<f32>)> = (0..).zip(&vectors).collect();
+        rotated.reverse();
         rotated.rotate_left(order.index(vectors.len()));
         for (id, vector) in rotated {
             other.insert(id, vector).unwrap();
