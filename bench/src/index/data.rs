@@ -104,10 +104,14 @@ impl Generator {
             self.directions.iter().zip(self.centres[centre].iter().zip(deviation))
         {
             let weight = centre + WITHIN * deviation;
-            vector.iter_mut().zip(direction).for_each(|(x, direction)| *x += weight * direction);
+            for (x, direction) in vector.iter_mut().zip(direction) {
+                *x += weight * direction;
+            }
         }
         let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|x| *x /= norm);
+        for x in &mut vector {
+            *x /= norm;
+        }
         vector
     }
 }

@@ -187,7 +187,7 @@ impl AdaptiveIndex {
         let (outcome, changed) = build.finish();
         match outcome {
             Ok(usable) => {
-                self.waiting = changed.into_iter().filter(|&id| self.vectors.contains(id)).collect();
+                self.waiting = changed.into_iter().filter(|&id| self.vectors.row(id).is_some()).collect();
                 self.graph = Some(usable);
                 self.refusal = None;
             }
@@ -226,8 +226,9 @@ impl AdaptiveIndex {
             let found = graph.search(query, width).into_iter().filter(|id| !waiting.contains(id));
             let mut hits: Vec<Hit> = found
                 .chain(waiting.iter().copied())
-                .filter(|&id| self.vectors.contains(id) && accept(id))
-                .filter_map(|id| Some(Hit { id, similarity: self.vectors.similarity(id, query)? }))
+                .filter_map(|id| Some((id, self.vectors.row(id)?)))
+                .filter(|&(id, _)| accept(id))
+                .map(|(_, row)| self.vectors.hit(row, query))
                 .collect();
             hits.sort_unstable_by(nearest_first);
             // A vector that was removed and came back has two slots.

@@ -109,7 +109,9 @@ impl Codes {
         let lines = &mut self.lines[row * self.width..(row + 1) * self.width];
         for (line, components) in lines.iter_mut().zip(vector.chunks(LINE)) {
             for (byte, &x) in line.0.iter_mut().zip(components) {
-                *byte = (x * inverse).round_ties_even() as i8;
+                let steps = x * inverse;
+                // `round` is a call into the C library where the processor is not known to have an instruction for it.
+                *byte = (steps + 0.5f32.copysign(steps)) as i8;
                 sum += i32::from(*byte);
                 squares += (f64::from(x) - f64::from(*byte) * f64::from(scale)).powi(2);
             }
@@ -254,7 +256,9 @@ mod tests {
     fn codes(rng: &mut ChaCha8Rng, dimensions: usize, rows: usize) -> (Codes, Vec<Vec<f32>>) {
         let mut codes = Codes::new(dimensions);
         let vectors: Vec<_> = (0..rows).map(|_| random(rng, dimensions)).collect();
-        vectors.iter().for_each(|vector| codes.push(vector));
+        for vector in &vectors {
+            codes.push(vector);
+        }
         (codes, vectors)
     }
 
@@ -339,7 +343,9 @@ mod tests {
         moved.append(moved.select([3, 0].into_iter()));
         moved.swap_remove(moved.len() - 1);
         let mut pushed = Codes::new(70);
-        [0, 5, 1, 3, 4, 3].iter().for_each(|&row| pushed.push(&vectors[row]));
+        for row in [0, 5, 1, 3, 4, 3] {
+            pushed.push(&vectors[row]);
+        }
         assert_eq!(format!("{moved:?}"), format!("{pushed:?}"));
     }
 }

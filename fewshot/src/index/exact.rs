@@ -48,18 +48,17 @@ impl ExactIndex {
 
     /// The codes of some ids and the ids they are of; ids that are gone are left out.
     pub(super) fn coded(&self, ids: impl Iterator<Item = u64>) -> (Codes, Vec<u64>) {
-        let found = ids.filter_map(|id| Some((*self.row_of.get(&id)?, id)));
+        let found = ids.filter_map(|id| Some((self.row(id)?, id)));
         let (rows, ids): (Vec<usize>, Vec<u64>) = found.unzip();
         (self.codes.select(rows.into_iter()), ids)
     }
 
-    pub(super) fn contains(&self, id: u64) -> bool {
-        self.row_of.contains_key(&id)
+    pub(super) fn row(&self, id: u64) -> Option<usize> {
+        self.row_of.get(&id).copied()
     }
 
-    pub(super) fn vector(&self, id: u64) -> Option<&[f32]> {
-        let row = *self.row_of.get(&id)?;
-        self.rows.get(row * self.dimensions..(row + 1) * self.dimensions)
+    fn vector(&self, row: usize) -> &[f32] {
+        &self.rows[row * self.dimensions..(row + 1) * self.dimensions]
     }
 
     /// Stores a vector that [`unit()`] has checked.
@@ -76,9 +75,9 @@ impl ExactIndex {
         }
     }
 
-    /// Cosine between a stored vector and a unit query.
-    pub(super) fn similarity(&self, id: u64, query: &[f32]) -> Option<f32> {
-        self.vector(id).map(|vector| kernel::cosine(query, vector))
+    /// What a row is to a unit query.
+    pub(super) fn hit(&self, row: usize, query: &[f32]) -> Hit {
+        Hit { id: self.ids[row], similarity: kernel::cosine(query, self.vector(row)) }
     }
 
     /// [`VectorIndex::search`] for a query that [`unit()`] has checked.
@@ -92,8 +91,7 @@ impl ExactIndex {
             if best.least().is_some_and(|least| most < least) {
                 break;
             }
-            let vector = &self.rows[row * self.dimensions..(row + 1) * self.dimensions];
-            best.offer(Hit { id: self.ids[row], similarity: kernel::cosine(query, vector) });
+            best.offer(self.hit(row, query));
         }
         best.into_hits()
     }

@@ -42,25 +42,29 @@ pub(super) struct Graph {
 /// A slot near a query.
 #[derive(Clone, Copy, Debug)]
 struct Near {
+    /// Larger means nearer: the cosine in an order of whole numbers, then the slot. Of equally near ones the latest comes
+    /// first, so that many equal vectors link to each other in a row, not all to one.
+    key: u64,
     /// Cosine of codes.
     cosine: f32,
-    slot: u32,
     /// Its links have been followed.
     followed: bool,
 }
 
 impl Near {
     fn new(slot: u32, cosine: f32) -> Self {
-        Self { cosine, slot, followed: false }
+        let bits = cosine.to_bits();
+        let order = if cosine.is_sign_negative() { !bits } else { bits | 1 << 31 };
+        Self { key: u64::from(order) << 32 | u64::from(slot), cosine, followed: false }
     }
 
-    /// Nearest first. Of equal ones the latest, so that many equal vectors link to each other in a row, not all to one.
-    fn is_before(&self, other: &Self) -> bool {
-        self.cosine > other.cosine || (self.cosine >= other.cosine && self.slot > other.slot)
+    fn slot(&self) -> u32 {
+        self.key as u32
     }
 
+    /// Nearest first.
     fn order(&self, other: &Self) -> std::cmp::Ordering {
-        other.cosine.total_cmp(&self.cosine).then(other.slot.cmp(&self.slot))
+        other.key.cmp(&self.key)
     }
 }
 
@@ -121,7 +125,7 @@ impl Graph {
         let query = Codes::of(query);
         self.scratch.with(|scratch| {
             self.nearest(query.row(0), width, scratch);
-            scratch.pool.iter().map(|near| self.ids[near.slot as usize]).collect()
+            scratch.pool.iter().map(|near| self.ids[near.slot() as usize]).collect()
         })
     }
 
@@ -148,8 +152,8 @@ impl Graph {
         seen.resize(self.slots().div_ceil(64), 0);
         for near in pool.iter_mut() {
             near.followed = false;
-            seen[near.slot as usize / 64] |= 1 << (near.slot % 64);
-            marked.push(near.slot);
+            seen[near.slot() as usize / 64] |= 1 << (near.slot() % 64);
+            marked.push(near.slot());
         }
         let mut next = 0;
         while let Some(near) = pool.get_mut(next) {
@@ -159,7 +163,7 @@ impl Graph {
             }
             near.followed = true;
             fresh.clear();
-            for slot in self.links(near.slot, layer) {
+            for slot in self.links(near.slot(), layer) {
                 let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
                 if seen[word] & bit == 0 {
                     seen[word] |= bit;
@@ -171,12 +175,12 @@ impl Graph {
             for (&slot, &cosine) in fresh.iter().zip(cosines.iter()) {
                 let near = Near::new(slot, cosine);
                 if pool.len() >= width {
-                    if !pool.last().is_some_and(|last| near.is_before(last)) {
+                    if pool.last().is_none_or(|last| near.key < last.key) {
                         continue;
                     }
                     pool.pop();
                 }
-                let place = pool.partition_point(|other| other.is_before(&near));
+                let place = pool.partition_point(|other| other.key > near.key);
                 pool.insert(place, near);
                 next = next.min(place);
             }

@@ -68,11 +68,11 @@ impl Graph {
         let mut backs = Vec::new();
         for Plan { slot, links } in &plans {
             for (layer, links) in links.iter().enumerate() {
-                let slots: Vec<u32> = links.iter().map(|near| near.slot).collect();
+                let slots: Vec<u32> = links.iter().map(Near::slot).collect();
                 self.set_links(*slot, layer, &slots);
                 backs.extend(links.iter().map(|near| Back {
                     layer,
-                    from: near.slot,
+                    from: near.slot(),
                     to: Near::new(*slot, near.cosine),
                 }));
             }
@@ -107,11 +107,11 @@ impl Graph {
                 self.explore(code, CONSTRUCTION_WIDTH, layer, scratch);
             }
             let mut candidates = scratch.pool.clone();
-            candidates.extend(others.iter().filter(|near| self.level(near.slot) >= layer));
+            candidates.extend(others.iter().filter(|near| self.level(near.slot()) >= layer));
             candidates.sort_unstable_by(Near::order);
             candidates.truncate(CONSTRUCTION_WIDTH);
             // The entry may be lower than the slot: it has no links there.
-            candidates.retain(|near| self.level(near.slot) >= layer);
+            candidates.retain(|near| self.level(near.slot()) >= layer);
             links[layer] = self.choose(slot, &candidates, LINKS, &mut scratch.cosines);
         }
         Plan { slot, links }
@@ -123,9 +123,9 @@ impl Graph {
         let room = if layer == 0 { LOWEST_LINKS } else { LINKS };
         let mut links: Vec<u32> = self.links(from, layer).collect();
         let new: Vec<Near> =
-            group.iter().map(|back| back.to).filter(|to| !links.contains(&to.slot)).collect();
+            group.iter().map(|back| back.to).filter(|to| !links.contains(&to.slot())).collect();
         if links.len() + new.len() <= room {
-            links.extend(new.iter().map(|near| near.slot));
+            links.extend(new.iter().map(Near::slot));
             return links;
         }
         let cosines = &mut scratch.cosines;
@@ -134,7 +134,7 @@ impl Graph {
             links.iter().zip(cosines.iter()).map(|(&slot, &cosine)| Near::new(slot, cosine)).collect();
         candidates.extend(new);
         candidates.sort_unstable_by(Near::order);
-        self.choose(from, &candidates, room, cosines).iter().map(|near| near.slot).collect()
+        self.choose(from, &candidates, room, cosines).iter().map(Near::slot).collect()
     }
 
     /// Of candidates, nearest first, those that are no nearer to any chosen before than to the slot (algorithm 4). Equal
@@ -144,20 +144,20 @@ impl Graph {
         let mut slots: Vec<u32> = Vec::with_capacity(room);
         let mut equals = 0;
         for near in candidates {
-            let is_equal = self.codes.are_equal(slot as usize, near.slot as usize);
+            let is_equal = self.codes.are_equal(slot as usize, near.slot() as usize);
             if is_equal {
                 equals += 1;
                 if equals > room / 2 {
                     continue;
                 }
             } else {
-                self.codes.cosines(self.codes.row(near.slot as usize), &slots, cosines);
+                self.codes.cosines(self.codes.row(near.slot() as usize), &slots, cosines);
                 if cosines.iter().any(|&cosine| cosine > near.cosine) {
                     continue;
                 }
             }
             chosen.push(*near);
-            slots.push(near.slot);
+            slots.push(near.slot());
             if chosen.len() == room {
                 break;
             }

@@ -8,7 +8,9 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn extended(graph: &mut Graph, vectors: &[Vec<f32>], threads: usize) {
     let mut codes = Codes::new(vectors[0].len());
-    vectors.iter().for_each(|vector| codes.push(vector));
+    for vector in vectors {
+        codes.push(vector);
+    }
     let ids: Vec<u64> = (graph.slots() as u64..).take(vectors.len()).collect();
     assert!(graph.extend(codes, &ids, threads, &|_| ControlFlow::Continue(())).is_continue());
 }
@@ -98,7 +100,9 @@ fn equal_vectors_do_not_cut_each_other_off() {
 #[test]
 fn a_build_ends_when_it_is_told_to() {
     let mut codes = Codes::new(16);
-    clustered(500, 16, 7).iter().for_each(|vector| codes.push(vector));
+    for vector in clustered(500, 16, 7) {
+        codes.push(&vector);
+    }
     let ids: Vec<u64> = (0..500).collect();
     let stop = |linked| if linked < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
     assert!(Graph::new(16).extend(codes, &ids, 2, &stop).is_break());
