@@ -65,6 +65,9 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             command.env("DOZEN_BENCH_FEED", release.join("examples/bench_feed"));
             command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Tests)?);
         }
+        Some("index") => {
+            command.env("DOZEN_BENCH_PYTHON", environment(Purpose::Index)?);
+        }
         _ => (),
     }
     run(&mut command)

@@ -19,7 +19,6 @@ const EDGES: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("candle-core", &["dozen-models", "dozen-trainer"]),
     ("candle-nn", &["dozen-models", "dozen-trainer"]),
-    ("hnsw_rs", &["dozen-fewshot"]),
     ("image", &["dozen-models", "dozen-tests"]),
     ("axum", &["dozen"]),
     ("tokio", &["dozen"]),

@@ -48,6 +48,8 @@ pub(crate) enum Purpose {
     Engines,
     /// The libraries that learning is compared with.
     Learning,
+    /// The libraries that the vector index is compared with.
+    Index,
 }
 
 /// The interpreter of a virtual environment; made, or remade when the pins change.
@@ -58,6 +60,7 @@ pub(crate) fn environment(purpose: Purpose) -> Result<PathBuf> {
         Purpose::Learning => {
             ("venv-learning", &["requirements-learning.txt", "requirements-learning-source.txt"][..])
         }
+        Purpose::Index => ("venv-index", &["requirements-index.txt"][..]),
     };
     let folder = root().join("target").join(folder);
     let pins: Vec<PathBuf> = pins.iter().map(|file| root().join("xtask/python").join(file)).collect();

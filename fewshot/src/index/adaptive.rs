@@ -1,37 +1,48 @@
 //! Exact while small, approximate when large.
 //!
-//! The vectors themselves always stay in an [`ExactIndex`]: it answers while there is no usable graph, re-scores what the
-//! graph proposes (so both ways give the same numbers and the same order), and feeds rebuilds. The price is a second
-//! copy of every vector above the threshold, inside the graph.
+//! The vectors themselves always stay in an [`ExactIndex`]: it answers while there is no usable graph, and re-scores what
+//! the graph proposes, so that both ways give the same numbers and the same order.
 //!
-//! Linking a vector costs as much as several searches, so a graph is never built in one go: each write links a few
-//! vectors more, and exact search answers until the graph holds them all.
+//! Linking a vector costs as much as several searches, so graphs are built and extended by a thread in the background,
+//! from a copy of the codes. Vectors written meanwhile wait: a search compares every waiting one beside what the graph
+//! proposes, so a write is seen by the next search however long a build takes. A finished graph takes single new vectors as
+//! they come. A vector that is removed leaves its slot dead; too many dead slots mean a new graph, and the old one answers
+//! until it is there.
 
-use super::hnsw::HnswGraph;
+mod builder;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use self::builder::{Build, Usable};
+use super::graph::Graph;
 use super::{ExactIndex, Hit, VectorIndex, nearest_first};
 use crate::Error;
 use crate::vector::unit;
 
-/// Candidates a graph search keeps (ef of the paper).
-const SEARCH_WIDTH: usize = 64;
 /// A search that found too few accepted vectors is tried once more, this many times wider.
 const WIDENING: usize = 8;
-/// Vectors linked per write while a graph is being built: a write then costs about 8 times one into a finished graph.
-const BUILD_STEP: usize = 8;
+/// Vectors below which any width is fine.
+const SMALL: usize = 64;
+/// Waiting vectors that a write links itself, so that they become fewer with every write.
+const LINKS_PER_WRITE: usize = 4;
+/// So many waiting vectors are left to a thread.
+const MANY_WAITING: usize = 1024;
+/// Comparing the waiting ones costs more than this share of all in codes: 1/16.
+const WAITING_SHARE: usize = 16;
 /// Dead slots above this share of all cost more in searches than a rebuild does: 1/5.
 const DEAD_SHARE: usize = 5;
-/// Stored vectors asked to find themselves before a graph may answer.
-const PROBES: usize = 128;
-/// Probes that may miss: HNSW promises no more, and one in some thousands does miss in a sound graph.
-const PROBE_MISSES: usize = PROBES / 20;
-/// A probe has found its vector, or an equal one, at this cosine.
-const SAME: f32 = 1.0 - 1e-5;
 
-/// Exact below [`AdaptiveIndex::DEFAULT_THRESHOLD`] vectors, HNSW above; falls back to exact when HNSW fails its self-probe.
+/// Exact below [`AdaptiveIndex::DEFAULT_THRESHOLD`] vectors, by a graph above; falls back to exact when the graph recalls
+/// too little.
 pub struct AdaptiveIndex {
     vectors: ExactIndex,
     threshold: usize,
-    state: State,
+    graph: Option<Usable>,
+    /// Stored ids that the graph lacks, or has under another vector.
+    waiting: BTreeSet<u64>,
+    build: Option<Build>,
+    refusal: Option<Refusal>,
 }
 
 /// How searches are answered at present.
@@ -39,7 +50,7 @@ pub struct AdaptiveIndex {
 pub enum Status {
     /// By comparing every vector: there are few.
     Exact,
-    /// By comparing every vector, while a graph over them grows with every write.
+    /// By comparing every vector, while a graph over them is built.
     Building {
         /// Vectors in the graph.
         linked: usize,
@@ -55,30 +66,17 @@ pub enum Status {
     },
 }
 
-enum State {
-    Off,
-    /// `pending` ids are not linked yet; some may be gone or linked meanwhile.
-    Building {
-        graph: HnswGraph,
-        pending: Vec<u64>,
-    },
-    /// Probed again when the graph has grown to `probe_at` vectors.
-    Ready {
-        graph: HnswGraph,
-        probe_at: usize,
-    },
-    Refused {
-        reason: String,
-        retry_at: usize,
-    },
+struct Refusal {
+    reason: String,
+    retry_at: usize,
 }
 
 impl AdaptiveIndex {
-    /// Vectors at which HNSW takes over, chosen by `cargo xtask bench index`.
+    /// Vectors at which a graph takes over.
     ///
-    /// Queries per second of the graph over those of the scan, at 192 and 384 dimensions: 0.50 and 0.90 at 10,000
-    /// vectors, 1.10 and 1.76 at 20,000, 4.1 and 5.8 at 50,000. Below that the scan is faster, exact, needs half the
-    /// memory, and a write costs next to nothing, where linking costs as much as a query or two.
+    /// A graph is faster than a scan from a few thousand vectors on (`cargo xtask bench index`). But a scan is exact, costs a
+    /// write next to nothing, and takes half a millisecond of 20,000 vectors of 384 dimensions: less than anything else a
+    /// server does with an image.
     pub const DEFAULT_THRESHOLD: usize = 20_000;
 
     /// An empty index of vectors of `dimensions`.
@@ -88,7 +86,14 @@ impl AdaptiveIndex {
 
     /// An empty index that starts a graph at `threshold` vectors, and gives it up below half as many.
     pub fn with_threshold(dimensions: usize, threshold: usize) -> Self {
-        Self { vectors: ExactIndex::new(dimensions), threshold, state: State::Off }
+        Self {
+            vectors: ExactIndex::new(dimensions),
+            threshold,
+            graph: None,
+            waiting: BTreeSet::new(),
+            build: None,
+            refusal: None,
+        }
     }
 
     /// Length of the vectors.
@@ -103,113 +108,142 @@ impl AdaptiveIndex {
 
     /// How searches are answered at present.
     pub fn status(&self) -> Status {
-        match &self.state {
-            State::Off => Status::Exact,
-            State::Building { graph, .. } | State::Ready { graph, .. } if graph.fault().is_some() => {
-                Status::FallenBack { reason: graph.fault().unwrap_or_default().to_owned() }
-            }
-            State::Building { graph, .. } => {
-                Status::Building { linked: graph.len(), total: self.vectors.len() }
-            }
-            State::Ready { .. } => Status::Approximate,
-            State::Refused { reason, .. } => Status::FallenBack { reason: reason.clone() },
+        if self.usable().is_some() {
+            return Status::Approximate;
+        }
+        match (&self.build, &self.refusal) {
+            (Some(build), _) => match build.outcome() {
+                Some(Err(reason)) => Status::FallenBack { reason: reason.clone() },
+                Some(Ok(_)) | None => Status::Building { linked: build.linked(), total: self.vectors.len() },
+            },
+            (None, Some(refusal)) => Status::FallenBack { reason: refusal.reason.clone() },
+            (None, None) => Status::Exact,
         }
     }
 
-    /// The graph's part of a write: moves the state on by at most [`BUILD_STEP`] links or one round of probes.
+    /// Waits until no graph is being built and no vector waits for its links.
+    pub fn settle(&mut self) {
+        loop {
+            if let Some(build) = &mut self.build {
+                build.wait();
+            }
+            self.maintain();
+            if self.build.is_none() && (self.graph.is_none() || self.waiting.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// How many candidates a search of the graph keeps, if there is one; measured on its own vectors when it was built.
+    pub fn search_width(&self) -> Option<usize> {
+        self.usable().map(|(usable, _)| usable.width)
+    }
+
+    /// [`VectorIndex::search`] that keeps `width` candidates instead: fewer are faster, more find more.
+    pub fn search_with_width(&self, query: &[f32], k: usize, width: usize) -> Result<Vec<Hit>, Error> {
+        let query = unit(query, self.vectors.dimensions())?;
+        let found = self.usable().and_then(|(usable, waiting)| {
+            self.search_graph(&usable.graph, waiting, &query, k, width.max(k), &|_| true)
+        });
+        Ok(found.unwrap_or_else(|| self.vectors.search_unit(&query, k, &|_| true)))
+    }
+
+    /// The newest graph, and the stored ids it lacks or has under another vector.
+    fn usable(&self) -> Option<(&Usable, &BTreeSet<u64>)> {
+        let finished = self.build.as_ref().and_then(|build| match build.outcome() {
+            Some(Ok(usable)) => Some((usable, &build.changed)),
+            Some(Err(_)) | None => None,
+        });
+        finished.or_else(|| self.graph.as_ref().map(|graph| (graph, &self.waiting)))
+    }
+
+    /// The graph's part of a write.
     fn maintain(&mut self) {
         let live = self.vectors.len();
-        let state = std::mem::replace(&mut self.state, State::Off);
-        self.state = match state {
-            State::Off if live >= self.threshold.max(1) => self.start_building(),
-            State::Refused { retry_at, .. } if live >= retry_at => self.start_building(),
-            State::Building { .. } | State::Ready { .. } | State::Refused { .. }
-                if live < self.threshold / 2 =>
-            {
-                State::Off
+        if live < self.threshold / 2 {
+            (self.graph, self.build, self.refusal) = (None, None, None);
+            self.waiting.clear();
+        }
+        self.take_over();
+        if self.build.is_some() {
+            return;
+        }
+        let Some(Usable { graph, measured_at, .. }) = &mut self.graph else {
+            let least = self.refusal.as_ref().map_or(self.threshold.max(1), |refusal| refusal.retry_at);
+            if live >= least {
+                self.rebuild();
             }
-            State::Building { graph, .. } | State::Ready { graph, .. } if graph.fault().is_some() => {
-                self.refuse(graph.fault().unwrap_or_default().to_owned())
-            }
-            State::Building { graph, pending } => self.keep_building(graph, pending),
-            State::Ready { graph, .. } if (graph.slots() - graph.len()) * DEAD_SHARE > graph.slots() => {
-                self.start_building()
-            }
-            State::Ready { graph, probe_at } if graph.len() >= probe_at => self.probe(graph),
-            unchanged @ (State::Off | State::Ready { .. } | State::Refused { .. }) => unchanged,
+            return;
         };
-    }
-
-    fn start_building(&self) -> State {
-        let pending = self.vectors.ids().iter().rev().copied().collect();
-        self.keep_building(HnswGraph::new(2 * self.vectors.len()), pending)
-    }
-
-    fn keep_building(&self, mut graph: HnswGraph, mut pending: Vec<u64>) -> State {
-        let mut linked = 0;
-        while linked < BUILD_STEP {
-            let Some(id) = pending.pop() else {
-                return self.probe(graph);
-            };
-            if let Some(vector) = self.vectors.vector(id).filter(|_| !graph.contains(id)) {
-                graph.insert(id, vector);
-                linked += 1;
+        let slots = graph.slots();
+        let dead = slots.saturating_sub(live - self.waiting.len());
+        if dead * DEAD_SHARE > slots {
+            self.rebuild();
+        } else if self.waiting.len() > MANY_WAITING || slots >= 2 * *measured_at {
+            let (codes, ids) = self.vectors.coded(self.waiting.iter().copied());
+            self.build = Some(Build::start(Arc::clone(graph), codes, ids));
+        } else if let Some(graph) = Arc::get_mut(graph) {
+            for _ in 0..LINKS_PER_WRITE {
+                let Some(id) = self.waiting.pop_first() else { break };
+                let (codes, ids) = self.vectors.coded(std::iter::once(id));
+                let _ = graph.extend(codes, &ids, 1, &|_| std::ops::ControlFlow::Continue(()));
             }
         }
-        State::Building { graph, pending }
     }
 
-    /// Lets a graph answer only if stored vectors find themselves in it.
-    fn probe(&self, graph: HnswGraph) -> State {
-        let ids = self.vectors.ids();
-        let stride = ids.len().div_ceil(PROBES).max(1);
-        let asked = ids.len().div_ceil(stride);
-        let found = ids
-            .iter()
-            .step_by(stride)
-            .filter_map(|&id| self.vectors.vector(id))
-            .filter(|vector| {
-                let near = graph.candidates(vector, SEARCH_WIDTH).unwrap_or_default();
-                near.iter().any(|&other| self.vectors.similarity(other, vector).is_some_and(|s| s >= SAME))
-            })
-            .count();
-        if found + PROBE_MISSES >= asked && graph.fault().is_none() {
-            let probe_at = 2 * graph.len();
-            return State::Ready { graph, probe_at };
+    /// Puts what a build has made in the place of what there was.
+    fn take_over(&mut self) {
+        let Some(build) = self.build.take_if(|build| build.outcome().is_some()) else { return };
+        let (outcome, changed) = build.finish();
+        match outcome {
+            Ok(usable) => {
+                self.waiting = changed.into_iter().filter(|&id| self.vectors.row(id).is_some()).collect();
+                self.graph = Some(usable);
+                self.refusal = None;
+            }
+            Err(reason) => {
+                self.graph = None;
+                self.waiting.clear();
+                self.refusal = Some(Refusal { reason, retry_at: 2 * self.vectors.len() });
+            }
         }
-        let reason = graph.fault().map_or_else(
-            || format!("only {found} of {asked} stored vectors found themselves in the graph"),
-            str::to_owned,
-        );
-        self.refuse(reason)
     }
 
-    fn refuse(&self, reason: String) -> State {
-        State::Refused { reason, retry_at: 2 * self.vectors.len() }
+    /// Starts a graph over everything there is.
+    fn rebuild(&mut self) {
+        let (codes, ids) = self.vectors.coded(self.vectors.ids().iter().copied());
+        self.build = Some(Build::start(Arc::new(Graph::new(self.vectors.dimensions())), codes, ids));
     }
 
     /// The graph's answer, if it has one that is complete.
     fn search_graph(
         &self,
-        graph: &HnswGraph,
+        graph: &Graph,
+        waiting: &BTreeSet<u64>,
         query: &[f32],
         k: usize,
+        width: usize,
         accept: &dyn Fn(u64) -> bool,
     ) -> Option<Vec<Hit>> {
-        let width = SEARCH_WIDTH.max(k.saturating_mul(2));
+        if waiting.len() * WAITING_SHARE > self.vectors.len() {
+            return None;
+        }
         for width in [width, width.saturating_mul(WIDENING)] {
             // So wide a search would visit most of the graph, at many times the cost per vector of a scan.
-            if width > self.vectors.len().max(SEARCH_WIDTH) {
+            if width > self.vectors.len().max(SMALL) {
                 return None;
             }
-            let mut hits: Vec<Hit> = graph
-                .candidates(query, width)?
-                .into_iter()
-                .filter(|&id| accept(id))
-                .filter_map(|id| Some(Hit { id, similarity: self.vectors.similarity(id, query)? }))
+            let found = graph.search(query, width).into_iter().filter(|id| !waiting.contains(id));
+            let mut hits: Vec<Hit> = found
+                .chain(waiting.iter().copied())
+                .filter_map(|id| Some((id, self.vectors.row(id)?)))
+                .filter(|&(id, _)| accept(id))
+                .map(|(_, row)| self.vectors.hit(row, query))
                 .collect();
+            hits.sort_unstable_by(nearest_first);
+            // A vector that was removed and came back has two slots.
+            hits.dedup_by_key(|hit| hit.id);
             if hits.len() >= k {
-                hits.sort_unstable_by(nearest_first);
                 hits.truncate(k);
                 return Some(hits);
             }
@@ -222,8 +256,11 @@ impl VectorIndex for AdaptiveIndex {
     fn insert(&mut self, id: u64, vector: &[f32]) -> Result<(), Error> {
         let vector = unit(vector, self.vectors.dimensions())?;
         self.vectors.insert_unit(id, &vector);
-        if let State::Building { graph, .. } | State::Ready { graph, .. } = &mut self.state {
-            graph.insert(id, &vector);
+        if self.graph.is_some() {
+            self.waiting.insert(id);
+        }
+        if let Some(build) = &mut self.build {
+            build.changed.insert(id);
         }
         self.maintain();
         Ok(())
@@ -231,21 +268,18 @@ impl VectorIndex for AdaptiveIndex {
 
     fn remove(&mut self, id: u64) -> bool {
         let removed = self.vectors.remove(id);
-        if let State::Building { graph, .. } | State::Ready { graph, .. } = &mut self.state {
-            graph.remove(id);
-        }
+        self.waiting.remove(&id);
         self.maintain();
         removed
     }
 
     fn search(&self, query: &[f32], k: usize, accept: &dyn Fn(u64) -> bool) -> Result<Vec<Hit>, Error> {
         let query = unit(query, self.vectors.dimensions())?;
-        if let State::Ready { graph, .. } = &self.state
-            && let Some(hits) = self.search_graph(graph, &query, k, accept)
-        {
-            return Ok(hits);
-        }
-        Ok(self.vectors.search_unit(&query, k, accept))
+        let found = self.usable().and_then(|(usable, waiting)| {
+            let width = usable.width.max(k.saturating_mul(2));
+            self.search_graph(&usable.graph, waiting, &query, k, width, accept)
+        });
+        Ok(found.unwrap_or_else(|| self.vectors.search_unit(&query, k, accept)))
     }
 
     fn len(&self) -> usize {

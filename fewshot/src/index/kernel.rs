@@ -1,4 +1,4 @@
-//! Dot products in f32, the only arithmetic of a search.
+//! Cosines in f32, the numbers that answers hold.
 //!
 //! Written as independent lanes, which the compiler turns into vector registers; compiled twice, once for any processor
 //! and once for AVX2 with fused multiply-add (every x86-64 server since 2015), chosen at run time.
@@ -6,41 +6,32 @@
 /// Independent sums: four AVX2 registers, enough to hide the latency of a fused multiply-add.
 const LANES: usize = 32;
 
-/// `out[i] = query · rows[i]` for the row-major `rows`.
-pub(super) fn dots(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    assert_eq!(rows.len(), query.len() * out.len(), "one row per output");
+/// The cosine of two unit vectors.
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    // Rounding puts a vector up to 1e-7 beyond itself.
+    dot(a, b).clamp(-1.0, 1.0)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    debug_assert_eq!(a.len(), b.len());
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
         #[expect(unsafe_code, reason = "calls code compiled for AVX2 and FMA")]
         // SAFETY: the processor has both features, checked on the line above.
-        unsafe {
-            dots_avx2(query, rows, out);
-        }
-        return;
+        return unsafe { dot_avx2(a, b) };
     }
-    dots_portable(query, rows, out);
-}
-
-/// The dot product of two vectors; the same bits as [`dots`] gives for that row.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut out = [0.0];
-    dots(a, b, &mut out);
-    out[0]
+    dot_portable(a, b)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn dots_avx2(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        *out = lanes(query, row, f32::mul_add);
-    }
+fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
+    lanes(a, b, f32::mul_add)
 }
 
-fn dots_portable(query: &[f32], rows: &[f32], out: &mut [f32]) {
-    for (row, out) in rows.chunks_exact(query.len()).zip(out) {
-        // Without the instruction, `mul_add` would be a library call per component.
-        *out = lanes(query, row, |x, y, sum| x * y + sum);
-    }
+fn dot_portable(a: &[f32], b: &[f32]) -> f32 {
+    // Without the instruction, `mul_add` would be a library call per component.
+    lanes(a, b, |x, y, sum| x * y + sum)
 }
 
 #[inline(always)]
@@ -74,16 +65,11 @@ mod tests {
     #[test]
     fn dot_products_agree_with_the_definition_at_any_length() {
         for dimensions in [1, 7, 31, 32, 33, 192, 384, 401] {
-            let query: Vec<f32> = (0..dimensions).map(|i| ((i * 7 % 11) as f32) - 5.0).collect();
-            let rows: Vec<f32> = (0..3 * dimensions).map(|i| ((i * 5 % 13) as f32) - 6.0).collect();
-            let expected: Vec<f32> =
-                rows.chunks(dimensions).map(|row| row.iter().zip(&query).map(|(a, b)| a * b).sum()).collect();
-            let mut out = [f32::NAN; 3];
-            dots(&query, &rows, &mut out);
-            assert_eq!(out[..], expected);
-            dots_portable(&query, &rows, &mut out);
-            assert_eq!(out[..], expected);
-            assert_eq!(dot(&query, &rows[..dimensions]), expected[0]);
+            let a: Vec<f32> = (0..dimensions).map(|i| ((i * 7 % 11) as f32) - 5.0).collect();
+            let b: Vec<f32> = (0..dimensions).map(|i| ((i * 5 % 13) as f32) - 6.0).collect();
+            let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+            assert_eq!(dot(&a, &b), expected);
+            assert_eq!(dot_portable(&a, &b), expected);
         }
     }
 }

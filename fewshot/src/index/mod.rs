@@ -3,9 +3,12 @@
 //! Vectors are unit vectors; similarity is the cosine. Ids are the caller's.
 
 mod adaptive;
+mod codes;
 mod exact;
-mod hnsw;
+mod graph;
 mod kernel;
+#[cfg(test)]
+mod testing;
 
 pub use adaptive::{AdaptiveIndex, Status};
 pub use exact::ExactIndex;
