@@ -103,7 +103,7 @@ impl AdaptiveIndex {
 
     /// A stored vector.
     pub fn vector(&self, id: u64) -> Option<&[f32]> {
-        self.vectors.vector(id)
+        Some(self.vectors.vector(self.vectors.row(id)?))
     }
 
     /// How searches are answered at present.

@@ -57,7 +57,7 @@ impl ExactIndex {
         self.row_of.get(&id).copied()
     }
 
-    fn vector(&self, row: usize) -> &[f32] {
+    pub(super) fn vector(&self, row: usize) -> &[f32] {
         &self.rows[row * self.dimensions..(row + 1) * self.dimensions]
     }
 
