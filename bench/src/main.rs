@@ -27,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// The vector index beside hnswlib, faiss and usearch; about 20 minutes, 5 GB of memory and 2 GB on disk.
+    /// The vector index beside hnswlib, faiss, usearch and hnsw_rs; about 20 minutes, 5 GB of memory and 2 GB on disk.
     Index {
         #[command(flatten)]
         options: Options,

@@ -19,6 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("candle-core", &["dozen-models", "dozen-trainer"]),
     ("candle-nn", &["dozen-models", "dozen-trainer"]),
+    // A peer of the index.
+    ("hnsw_rs", &["dozen-bench"]),
     ("image", &["dozen-models", "dozen-tests"]),
     ("axum", &["dozen"]),
     ("tokio", &["dozen"]),

@@ -1,6 +1,7 @@
 //! Embedded image sets, and draws of labelled images from them.
 
 use anyhow::{Context, Result, ensure};
+use dozen_fewshot::index::{ExactIndex, VectorIndex};
 use dozen_fewshot::{Examples, Pool};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -12,7 +13,7 @@ use std::process::Command;
 /// Labelled images per class at most; queries are the same for fewer.
 pub(super) const MOST_SHOTS: usize = 13;
 /// Images that are asked about, or are in a pool, at most.
-const MOST_OTHERS: usize = 2_000;
+const MOST_OTHERS: usize = 1_000;
 /// Views of each image with part of its patches hidden.
 const VIEWS: usize = 2;
 
@@ -107,6 +108,20 @@ impl Set {
         others.truncate(2 * MOST_OTHERS);
         let pool = others.split_off(others.len() / 2);
         Draw { labelled, queries: others, pool }
+    }
+
+    /// Share of some images whose nearest other one is of their class: what a pool can know of classes without labels.
+    pub(super) fn purity(&self, images: &[usize]) -> Result<f64> {
+        let mut index = ExactIndex::new(self.dimensions);
+        for &image in images {
+            index.insert(image as u64, self.vector(image))?;
+        }
+        let mut same = 0;
+        for &image in images {
+            let near = index.search(self.vector(image), 1, &|other| other != image as u64)?;
+            same += usize::from(near.iter().any(|near| self.labels[near.id as usize] == self.labels[image]));
+        }
+        Ok(same as f64 / images.len().max(1) as f64)
     }
 
     /// All classes.

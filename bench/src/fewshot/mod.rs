@@ -13,11 +13,13 @@ use crate::report::write_json;
 use answers::{Contestant, Marks, marks};
 use anyhow::Result;
 use data::Set;
+use dozen_fewshot::heads::PrototypeHead;
 use labels::{Curves, curves};
 use peers::{Peer, PeerMarks};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 use strangers::{Telling, telling};
 
 /// Labelled images per class.
@@ -59,6 +61,8 @@ struct Outcome {
     peer_version: String,
     strangers: BTreeMap<usize, Vec<Telling>>,
     curves: Vec<Curves>,
+    /// Share of the pool's images whose nearest other image there is of their class.
+    purity: f64,
 }
 
 pub(crate) fn run(options: &Options, labelled: &Labelled, programs: &Programs) -> Result<()> {
@@ -69,7 +73,7 @@ pub(crate) fn run(options: &Options, labelled: &Labelled, programs: &Programs) -
         let mut peer = Peer::start(&programs.python, &set)?;
         outcomes.push(measure(&set, &mut peer, draws, shots)?);
     }
-    let tables = page::tables(&outcomes, draws as usize);
+    let tables = page::tables(&outcomes, draws as usize, update_microseconds()?);
     println!("{tables}");
     if let Some(path) = &options.json {
         write_json(path, &page::rows(&outcomes))?;
@@ -93,7 +97,7 @@ fn measure(set: &Set, peer: &mut Peer, draws: u64, shots: &[usize]) -> Result<Ou
                 drawn.par_iter().map(|draw| marks(set, draw, shots, contestant)).collect::<Result<_>>()?;
             by_shots.insert(shots, marks);
         }
-        eprintln!("{}: {}", set.name, contestant.name());
+        println!("{}: {}", set.name, contestant.name());
         heads.push((contestant.name(), by_shots));
     }
     let mut peers: BTreeMap<String, BTreeMap<usize, Vec<PeerMarks>>> = BTreeMap::new();
@@ -123,5 +127,20 @@ fn measure(set: &Set, peer: &mut Peer, draws: u64, shots: &[usize]) -> Result<Ou
         peer_version: peer.version.clone(),
         strangers: told,
         curves,
+        purity: set.purity(&drawn[0].pool)?,
     })
+}
+
+/// What taking in one example of 384 dimensions costs the running class means.
+fn update_microseconds() -> Result<f64> {
+    const DIMENSIONS: usize = 384;
+    const UPDATES: usize = 20_000;
+    let mut head = PrototypeHead::new(DIMENSIONS);
+    let vectors: Vec<Vec<f32>> =
+        (0..97).map(|i| (0..DIMENSIONS).map(|d| ((i * 31 + d * 17) % 23) as f32 - 11.0).collect()).collect();
+    let start = Instant::now();
+    for update in 0..UPDATES {
+        head.add((update % 1000) as u64, &vectors[update % vectors.len()])?;
+    }
+    Ok(1e6 * start.elapsed().as_secs_f64() / UPDATES as f64)
 }

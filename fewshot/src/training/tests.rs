@@ -1,4 +1,5 @@
 use super::*;
+use crate::ClassKey;
 use std::ops::ControlFlow;
 
 fn go_on(_: f64) -> ControlFlow<()> {
@@ -22,8 +23,6 @@ fn clusters(counts: &[usize], spread: f32) -> Examples {
 fn every_fifth(examples: &Examples) -> Vec<bool> {
     (0..examples.len()).map(|position| position % 5 == 2).collect()
 }
-
-use crate::ClassKey;
 
 #[test]
 fn every_method_trains_answers_and_promises() {
@@ -83,10 +82,22 @@ fn awkward_data_is_answered_or_refused() {
     let mut stop = |_| ControlFlow::Break(());
     let cancelled = train(&two, &[false; 6], &Pool::default(), &TrainingOptions::default(), &mut stop);
     assert_eq!(cancelled.err(), Some(Error::Cancelled));
-    // The same picture under two labels, and one example beside very many.
+    // The same picture under two labels, and one example beside many.
     let same: Vec<(ClassKey, &[f32])> = (0..12).map(|i| (i % 2, &[0.6, 0.8][..])).collect();
     let same = Examples::new(2, same).unwrap();
     let lonely = clusters(&[1, 300], 0.5);
+    let lost = clusters(&[1, 10_000], 0.5);
+    let held_back = vec![false; lost.len()];
+    for method in [Method::Prototype, Method::Discriminant, Method::Logistic] {
+        let options = TrainingOptions { method: Some(method), ..TrainingOptions::default() };
+        let trained = train(&lost, &held_back, &Pool::default(), &options, &mut go_on).unwrap();
+        let head = Standalone::new(trained.head, lost.clone()).unwrap();
+        assert_eq!(
+            head.answers(&lost.subset(&[0, 1])).unwrap(),
+            [10, 11],
+            "{method:?}: one beside very many"
+        );
+    }
     for examples in [same, lonely] {
         for method in Method::ALL.map(Some).into_iter().chain([None]) {
             let options = TrainingOptions { method, ..TrainingOptions::default() };

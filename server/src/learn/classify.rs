@@ -118,7 +118,7 @@ impl Answering<'_> {
         let best = scores.first().ok_or(LearnError::NoExamples)?;
         let second = scores.get(1).map_or(0.0, |second| second.probability);
         let typicality = self.reliability.map(|reliability| reliability.typicality(query)).transpose()?;
-        let unlike = typicality.filter(|it| it.is_unknown(self.options.false_rejection_rate)).is_some();
+        let unlike = typicality.is_some_and(|it| it.is_unknown(self.options.false_rejection_rate));
         let unsure = self.options.min_confidence.is_some_and(|minimum| best.probability < minimum);
         let doubt = if unlike { Some(Doubt::UnlikeExamples) } else { unsure.then_some(Doubt::LowConfidence) };
         let set = match (self.options.coverage, self.reliability) {

@@ -21,8 +21,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 use tokio::sync::OwnedMutexGuard;
 use tracing::Instrument;
+
+/// A start tells of every so many examples that it has loaded: seconds apart.
+const LOADING_STEP: usize = 100_000;
 
 /// The open data directory and its collections in memory.
 pub(crate) struct Core {
@@ -70,7 +74,11 @@ impl Core {
         let core = Self { store, encoder: encoder.clone(), collections: RwLock::default() };
         for row in rows {
             let slot = core.slot_or_insert(&row.name);
+            let started = Instant::now();
             let state = core.load(&row).await?;
+            let (classes, examples) = state.sizes();
+            let seconds = started.elapsed().as_secs_f64();
+            tracing::info!(collection = row.name, classes, examples, seconds, "collection loaded");
             *slot.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         }
         Ok(Arc::new(core))
@@ -220,6 +228,10 @@ impl Core {
                 class: example.class_key,
                 vector,
             })?;
+            let (_, examples) = state.sizes();
+            if examples.is_multiple_of(LOADING_STEP) {
+                tracing::info!(collection = row.name, examples, "loading");
+            }
         }
         drop(rows);
         if row.active_head != 0 {

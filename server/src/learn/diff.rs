@@ -7,7 +7,6 @@ use crate::store::blocking;
 use dozen_fewshot::heads::{Head, Score, rank};
 use dozen_fewshot::training::{FittedHead, Standalone};
 use dozen_fewshot::{ClassKey, Error, Examples};
-use std::sync::Arc;
 
 impl Learner {
     /// How two versions (0 is the prototype head) answer the labelled examples as they are now, and up to `limit` of those
@@ -26,7 +25,8 @@ impl Learner {
         let labelled = LabelledSet::read(&core, collection).await?;
         let (labelled, answers) = blocking(move || -> Result<_, Error> {
             let [a, b] = heads;
-            let answers = [answers(a, &labelled.vectors)?, answers(b, &labelled.vectors)?];
+            let answers =
+                [answers(a.as_deref(), &labelled.vectors)?, answers(b.as_deref(), &labelled.vectors)?];
             Ok((labelled, answers))
         })
         .await??;
@@ -61,12 +61,12 @@ impl Learner {
 }
 
 /// The best score of each example.
-fn answers(head: Option<Arc<TrainedHead>>, examples: &Examples) -> Result<Vec<Score>, Error> {
-    let fitted = head.as_deref().map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.head().clone());
+fn answers(head: Option<&TrainedHead>, examples: &Examples) -> Result<Vec<Score>, Error> {
+    let fitted = head.map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.head().clone());
     let standalone = Standalone::new(fitted, examples.clone())?;
     let best = |example| {
         let logits = standalone.logits(examples.vector(example))?;
-        let scores = match head.as_deref() {
+        let scores = match head {
             Some(head) => head.reliability().scores(logits),
             None => rank(logits),
         };

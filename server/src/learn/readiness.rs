@@ -8,7 +8,6 @@ use dozen_fewshot::heads::MsnHead;
 use dozen_fewshot::readiness::{self, Accuracy, Point};
 use dozen_fewshot::{Error, Examples, Pool};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 /// A collection with more examples is represented by so many, evenly spaced, so that the answer takes seconds at most.
 const MOST_EXAMPLES: usize = 5_000;
@@ -33,7 +32,7 @@ impl Learner {
         let pool = core.pool(collection, MsnHead::MAX_POOL).await?.pool;
         let head = HeadUsed::of(current.as_deref());
         let examples = labelled.len();
-        let judged = blocking(move || judge(&labelled, current, &pool)).await??;
+        let judged = blocking(move || judge(&labelled, current.as_deref(), &pool)).await??;
         core.read(collection, move |state| {
             let slug = |class| state.slug(class).map(str::to_owned);
             let classes = judged.known.classes.iter().zip(judged.curves).filter_map(|(class, curve)| {
@@ -63,13 +62,13 @@ impl Learner {
     }
 }
 
-fn judge(labelled: &Examples, current: Option<Arc<TrainedHead>>, pool: &Pool) -> Result<Judged, Error> {
+fn judge(labelled: &Examples, current: Option<&TrainedHead>, pool: &Pool) -> Result<Judged, Error> {
     let step = labelled.len().div_ceil(MOST_EXAMPLES).max(1);
     let positions: Vec<usize> = (0..labelled.len()).step_by(step).collect();
     let examples = labelled.subset(&positions);
     let go_on = &mut |_| ControlFlow::Continue(());
     // One class has no other to be taken for: any method but class means refuses.
-    let settings = TrainedHead::settings_of(current.as_deref().filter(|_| examples.classes().len() > 1));
+    let settings = TrainedHead::settings_of(current.filter(|_| examples.classes().len() > 1));
     let held_out = settings.held_out(&examples, pool, go_on)?;
     let known = readiness::Readiness::new(&examples, &held_out);
     let curves = readiness::learning_curves(&examples, REPEATS, 0, go_on)?;

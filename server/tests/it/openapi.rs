@@ -1,12 +1,15 @@
 //! The API description is complete, and the committed one is this one.
 
 use crate::support::Server;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 
 /// Adding or dropping an operation is a decision: change this number with it.
 const OPERATIONS: usize = 66;
+
+/// One pixel.
+const GIF: &str = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
 fn document() -> Value {
     serde_json::to_value(dozen::http::openapi_document()).unwrap()
@@ -82,6 +85,56 @@ fn every_reference_leads_somewhere() {
     }
     let document = document();
     check(&document, &document);
+}
+
+/// What the names of a path stand for on this server: real ids, so that the examples find what they are about.
+async fn path_with_ids(server: &Server, path: &str) -> String {
+    let mut path = path.to_owned();
+    let first = async |list: &str| {
+        server.get(list).await.value()["data"][0]["id"].as_str().map_or_else(String::new, str::to_owned)
+    };
+    if path.contains("{example}") {
+        path = path.replace("{example}", &first("/classes/red/examples").await);
+    }
+    if path.starts_with("/images/") {
+        path = path.replace("{id}", &first("/images").await);
+    }
+    if path.contains("{job}") {
+        path = path.replace("{job}", &first("/jobs").await);
+    }
+    path.replace("{id}", "red").replace("{number}", "1")
+}
+
+#[tokio::test]
+async fn the_examples_of_json_bodies_run() {
+    let document = document();
+    let mut sent = 0;
+    for (name, operation) in operations(&document) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let Some(reference) = schema["$ref"].as_str().filter(|_| !name.contains("{collection}")) else {
+            continue;
+        };
+        let target = document.pointer(reference.trim_start_matches('#')).unwrap();
+        let example = &target["example"];
+        assert!(example.is_object(), "{reference} has no example");
+        // A server of its own: some examples rename or delete what others need.
+        let server = Server::new().await;
+        server.teach_two_classes().await;
+        let pool = json!({"images": [{"type": "base64", "value": GIF}]});
+        assert!(server.json("POST", "/images", &pool).await.status.is_success());
+        let audit = server.json("POST", "/audit", &json!({"near_duplicate": 0.9})).await;
+        while !["succeeded", "failed"]
+            .contains(&server.get(audit.header("location")).await.value()["status"].as_str().unwrap())
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let (method, path) = name.split_once(' ').unwrap();
+        let path = path_with_ids(&server, path).await;
+        let answer = server.json(&method.to_uppercase(), &path, example).await;
+        assert!(answer.status.is_success(), "{name} {example}: {} {}", answer.status, answer.text());
+        sent += 1;
+    }
+    assert!(sent >= 10, "only {sent} operations have JSON bodies");
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ impl LogisticHead {
 struct Folds<'a> {
     examples: &'a Examples,
     options: &'a LogisticOptions,
-    folds: Vec<Dealt>,
+    dealt: Vec<Dealt>,
 }
 
 struct Dealt {
@@ -91,7 +91,7 @@ impl<'a> Folds<'a> {
             Dealt { kept, judged, weights, last: None }
         };
         let folds = deal(examples, most.min(LogisticHead::MOST_FOLDS)).into_iter().map(dealt).collect();
-        Ok(Self { examples, options, folds })
+        Ok(Self { examples, options, dealt: folds })
     }
 
     /// Fits every fold with as much penalty per example as λ is for all of them, and asks it about the others.
@@ -102,9 +102,9 @@ impl<'a> Folds<'a> {
         watch: &mut dyn FnMut(f64) -> Result<(), Error>,
     ) -> Result<HeldOut, Error> {
         let mut held_out = HeldOut::new(self.examples);
-        let folds = self.folds.len() as f64;
+        let folds = self.dealt.len() as f64;
         let limits = Limits { tolerance, iterations: self.options.max_iterations };
-        for (number, fold) in self.folds.iter_mut().enumerate() {
+        for (number, fold) in self.dealt.iter_mut().enumerate() {
             let l2 = l2 * fold.kept.len() as f64 / self.examples.len() as f64;
             let objective = objective_of(&fold.kept, &fold.weights, l2);
             let start = fold.last.take().map(|(before, state)| state.with_l2(&objective, before));

@@ -79,14 +79,13 @@ fn exponentials(logits: &mut [f32], largest: f32) -> (f64, f64) {
 ///
 /// x = k·ln 2 + r with |r| ≤ ½·ln 2; then 2^k by its bits and exp(r) by the polynomial of Cephes' `expf`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "a call in the loop would keep it from being vectorised")]
 fn exponential(x: f32) -> f32 {
     /// Below it 2^k has no normal form.
     const LEAST: f32 = -87.0;
     /// Adding 1.5·2²³ rounds to a whole number and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, so that k·ln 2 is exact to more than f32.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     let bounded = if x > LEAST { x } else { LEAST };
     let rounded = bounded * std::f32::consts::LOG2_E + ROUND;
     let k = rounded - ROUND;

@@ -144,10 +144,9 @@ mod tests {
         let prototypes = [0.5, -0.5, 0.1, 0.7, 1.0, 0.0, -2.0, 0.3];
         let (weights, offsets) = features.fold(&prototypes);
         for (row, feature) in rows.chunks(dimensions).zip(features.apply(&rows).chunks(dimensions)) {
-            for prototype in 0..2 {
-                let own = prototype * dimensions..(prototype + 1) * dimensions;
-                let folded = dot(row, &weights[own.clone()]) + offsets[prototype];
-                assert!((folded - dot(feature, &prototypes[own])).abs() < 1e-9);
+            let functions = weights.chunks(dimensions).zip(&offsets);
+            for ((weights, offset), prototype) in functions.zip(prototypes.chunks(dimensions)) {
+                assert!((dot(row, weights) + offset - dot(feature, prototype)).abs() < 1e-9);
             }
         }
     }

@@ -153,11 +153,11 @@ impl<'a> Learner<'a> {
         }
         let images = assignment.probabilities(&self.state.prototypes, &self.pool);
         if self.options.prior.is_estimated() {
-            self.prior = estimate(&self.targets(images.classes.clone()), assignment.classes);
+            self.prior = estimate(&self.targets(&images.classes), assignment.classes);
         }
         let mut balanced = images.classes.clone();
         balance(&mut balanced, &self.prior);
-        let targets = self.targets(balanced);
+        let targets = self.targets(&balanced);
         let turn = self.state.step % (self.views.len() + 1);
         let (anchors, found) = match turn.checked_sub(1) {
             None => (&self.pool, images),
@@ -176,9 +176,9 @@ impl<'a> Learner<'a> {
     }
 
     /// Of assignments of the pool's pictures.
-    fn targets(&self, assignments: Vec<f64>) -> Vec<f64> {
+    fn targets(&self, assignments: &[f64]) -> Vec<f64> {
         let classes = self.assignment.classes;
-        let mut targets = pass(&assignments, &self.labels, classes, &self.neighbours);
+        let mut targets = pass(assignments, &self.labels, classes, &self.neighbours);
         sharpen(&mut targets, classes, self.options.sharpening);
         targets
     }

@@ -22,11 +22,9 @@ mod options;
 mod stored;
 mod targets;
 
-use std::ops::ControlFlow;
-
 use serde::{Deserialize, Serialize};
 
-use super::choice::choose;
+use super::choice::best_temperature;
 use super::held_out::{Fold, deal};
 use super::{Head, HeldOut, Logit};
 use crate::matrix::dot;
@@ -120,7 +118,7 @@ impl MsnHead {
 
     /// What heads fitted without some examples say of those, with the number of steps at which they say it best.
     ///
-    /// The logits are not yet divided by a temperature. Examples held out are not in the pool either.
+    /// In the units of the head's own logits. Examples held out are not in the pool either.
     pub fn held_out(
         examples: &Examples,
         pool: &Pool,
@@ -191,15 +189,13 @@ fn decide(
     report(progress, 1.0)?;
     let mut best: Option<(usize, f64, f64)> = None;
     for (way, judged) in held_out.iter().enumerate().rev() {
-        let only = choose(&[way as f64], &mut |_| ControlFlow::Continue(()), |_| Ok(judged.clone()))?;
-        let Some(temperature) = only.map(|choice| choice.temperature) else { break };
-        let loss = judged.log_loss(temperature);
+        let Some((temperature, loss)) = best_temperature(judged) else { break };
         if best.is_none_or(|(_, _, least)| loss < (1.0 - MsnHead::MARGIN) * least) {
             best = Some((way, temperature, loss));
         }
     }
     let (way, temperature, _) = best.unwrap_or((ways.len() - 1, 1.0, 0.0));
-    let held_out = held_out.swap_remove(way);
+    let held_out = held_out.swap_remove(way).scaled(1.0 / temperature);
     let (pooled, steps) = ways[way];
     Ok(Decision { pooled, steps, temperature, held_out })
 }
@@ -236,5 +232,4 @@ impl Head for MsnHead {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "what is not computed with is the same to the bit")]
 mod tests;

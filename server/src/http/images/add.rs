@@ -92,7 +92,7 @@ pub(in crate::http) struct FailedImage {
     post, path = "/images", tag = "pool", params(ImageOptions),
     request_body(description = "The images", content(
         (ImagesForm = "multipart/form-data"), (ImagesRequest = "application/json"), ("image/*"),
-        (String = "application/x-ndjson", example = json!("\"data:image/jpeg;base64,/9j/4AAQSkZJRg…\"\n")),
+        (String = "application/x-ndjson", example = json!("\"data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7\"\n")),
         ("application/zip"), ("application/x-tar"), ("application/gzip"), ("application/zstd")
     )),
     responses(

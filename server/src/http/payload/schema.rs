@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 /// Images to embed.
 #[derive(Serialize, ToSchema)]
-#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "encoding_format": "float"}))]
+#[schema(example = json!({"images": ["data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"], "encoding_format": "float"}))]
 pub struct EmbedRequest {
     /// One or more images.
     #[schema(min_items = 1)]
@@ -30,7 +30,7 @@ pub struct EmbedForm {
 
 /// Labelled images to learn from.
 #[derive(Serialize, ToSchema)]
-#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "on_error": "skip"}))]
+#[schema(example = json!({"images": ["data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"], "on_error": "skip"}))]
 pub struct ExamplesRequest {
     /// One or more images or vectors.
     #[schema(min_items = 1)]
@@ -53,7 +53,7 @@ pub struct ExamplesForm {
 
 /// Images for the pool.
 #[derive(Serialize, ToSchema)]
-#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "on_error": "skip"}))]
+#[schema(example = json!({"images": ["data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"], "on_error": "skip"}))]
 pub struct ImagesRequest {
     /// One or more images or vectors.
     #[schema(min_items = 1)]
@@ -76,7 +76,7 @@ pub struct ImagesForm {
 
 /// Images to classify.
 #[derive(Serialize, ToSchema)]
-#[schema(example = json!({"images": ["data:image/jpeg;base64,/9j/4AAQSkZJRg…"], "top_k": 3, "min_confidence": 0.5}))]
+#[schema(example = json!({"images": ["data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"], "top_k": 3, "min_confidence": 0.5}))]
 pub struct ClassifyRequest {
     /// One or more images or vectors.
     #[schema(min_items = 1)]
