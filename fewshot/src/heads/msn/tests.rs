@@ -132,7 +132,7 @@ fn held_out_examples_are_judged_by_heads_that_did_not_see_them() {
     let (examples, options) = (examples(&labelled), MsnOptions::default());
     let held_out = MsnHead::held_out(&examples, &pool, &options, &mut go_on).unwrap();
     assert_eq!(held_out.len(), 14, "the class of one is not judged");
-    let (_, report) = fit(&labelled, &pool);
+    let (fitted, report) = fit(&labelled, &pool);
     assert!(report.held_out.rows().eq(held_out.rows()));
     let folds = deal(&examples, MsnHead::FOLDS);
     let (row, &example) = held_out.rows().zip(held_out.examples()).nth(3).unwrap();
@@ -141,8 +141,10 @@ fn held_out_examples_are_judged_by_heads_that_did_not_see_them() {
     let used = if report.pool > 0 { pool } else { Pool::default() };
     let mut learner = Learner::new(&kept, &used, &options, &mut go_on).unwrap();
     learner.advance(report.steps, &mut go_on).unwrap();
-    let head = MsnHead::of(&kept, learner.learned(), 1.0);
-    assert_eq!(row, head.row(&examples, example).unwrap());
+    let head = MsnHead::of(&kept, learner.learned(), fitted.temperature);
+    for (judged, logit) in row.iter().zip(head.row(&examples, example).unwrap()) {
+        assert!((judged - logit).abs() < 1e-9, "in the units of the head: {judged} {logit}");
+    }
 }
 
 #[test]
