@@ -11,7 +11,7 @@ pub fn unit(vector: &[f32], dimensions: usize) -> Result<Vec<f32>, Error> {
     Ok(vector.iter().map(|&component| (f64::from(component) / norm) as f32).collect())
 }
 
-/// [`unit`] before its rounding to f32.
+/// [`unit()`] before its rounding to f32.
 pub(crate) fn unit_f64(vector: &[f32], dimensions: usize) -> Result<Vec<f64>, Error> {
     let norm = checked_norm(vector, dimensions)?;
     Ok(vector.iter().map(|&component| f64::from(component) / norm).collect())

@@ -116,8 +116,8 @@ impl TryFrom<StoredNearestOptions> for NearestOptions {
 
 /// The options at work on an index.
 ///
-/// A logit is the log of a class's share of the votes; [`Votes`] says what a class without a vote gets. The similarity is
-/// that of the class's nearest voter, 0 for a class without one.
+/// A logit is the log of a class's share of the votes; a class without a vote shares in one that is divided over all. The
+/// similarity is that of the class's nearest voter, 0 for a class without one.
 pub struct NearestHead<'a> {
     options: NearestOptions,
     index: &'a dyn VectorIndex,

@@ -17,8 +17,8 @@ pub(super) struct Arguments {
     /// Images: folders (of classes), archives of them, WebDataset shards or Parquet files.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// The safetensors file to write: `vectors` [images, D], `views` [views, images, D], `labels` [images]; names of images
-    /// and classes as JSON lists in its metadata.
+    /// The safetensors file to write: `vectors` (images × D), `views` (views × images × D) and `labels` (images); names of
+    /// images and classes as JSON lists in its metadata.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Also embed each image so many times with patches hidden at random.
