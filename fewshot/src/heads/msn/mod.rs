@@ -173,9 +173,12 @@ fn decide(
     let mut done = 0.0;
     for Fold { kept, judged } in folds {
         let kept = examples.subset(&kept);
+        // As much penalty per example as in the fit on all: heads of fewer examples would answer less surely than it.
+        let share = kept.len() as f64 / examples.len() as f64;
+        let options = MsnOptions { l2: share * options.l2, ..options.clone() };
         for (pool, held_out) in pools.iter().zip(held_out.chunks_exact_mut(stops.len())) {
             let mut part = |share: f64| progress((done + share) / parts);
-            let mut learner = Learner::new(&kept, pool, options, &mut part)?;
+            let mut learner = Learner::new(&kept, pool, &options, &mut part)?;
             for (&stop, held_out) in stops.iter().zip(held_out) {
                 learner.advance(stop, &mut part)?;
                 let head = MsnHead::of(&kept, learner.learned(), 1.0);

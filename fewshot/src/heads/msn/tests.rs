@@ -139,6 +139,8 @@ fn held_out_examples_are_judged_by_heads_that_did_not_see_them() {
     let fold = folds.iter().find(|fold| fold.judged.contains(&example)).unwrap();
     let kept = examples.subset(&fold.kept);
     let used = if report.pool > 0 { pool } else { Pool::default() };
+    let l2 = options.l2 * kept.len() as f64 / examples.len() as f64;
+    let options = MsnOptions { l2, ..options };
     let mut learner = Learner::new(&kept, &used, &options, &mut go_on).unwrap();
     learner.advance(report.steps, &mut go_on).unwrap();
     let head = MsnHead::of(&kept, learner.learned(), fitted.temperature);
