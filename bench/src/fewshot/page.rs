@@ -7,6 +7,7 @@ use super::plot::{Line, chart};
 use super::{Outcome, SHOTS};
 use crate::report::{Row, machine, write_page};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -47,25 +48,11 @@ fn accuracy(page: &mut String, outcomes: &[Outcome]) {
             let _ = write!(page, " {shots} |");
         }
         page.push_str("\n|---|---:|---:|---:|---:|\n");
-        for (name, by_shots) in outcome.heads.iter().map(|(name, marks)| (name, marks)) {
-            let _ = write!(page, "| {name} |");
-            for shots in SHOTS {
-                let cell = by_shots.get(&shots).map_or_else(String::new, |marks| {
-                    percent(&marks.iter().map(|marks| marks.accuracy).collect::<Vec<_>>())
-                });
-                let _ = write!(page, " {cell} |");
-            }
-            page.push('\n');
+        for (name, by_shots) in &outcome.heads {
+            accuracy_row(page, name, by_shots, |marks| marks.accuracy);
         }
         for (name, by_shots) in &outcome.peers {
-            let _ = write!(page, "| {name} |");
-            for shots in SHOTS {
-                let cell = by_shots.get(&shots).map_or_else(String::new, |marks| {
-                    percent(&marks.iter().map(|marks| marks.accuracy).collect::<Vec<_>>())
-                });
-                let _ = write!(page, " {cell} |");
-            }
-            page.push('\n');
+            accuracy_row(page, name, by_shots, |marks| marks.accuracy);
         }
         let _ = writeln!(
             page,
@@ -75,6 +62,23 @@ fn accuracy(page: &mut String, outcomes: &[Outcome]) {
         let _ =
             writeln!(page, "![Accuracy by labelled images per class]({PAGE}/accuracy-{}.svg)\n", outcome.set);
     }
+}
+
+/// A line of the table; empty where a head cannot be fitted on so few.
+fn accuracy_row<M>(
+    page: &mut String,
+    name: &str,
+    by_shots: &BTreeMap<usize, Vec<M>>,
+    accuracy: impl Fn(&M) -> f64,
+) {
+    let _ = write!(page, "| {name} |");
+    for shots in SHOTS {
+        let cell = by_shots
+            .get(&shots)
+            .map_or_else(String::new, |marks| percent(&marks.iter().map(&accuracy).collect::<Vec<_>>()));
+        let _ = write!(page, " {cell} |");
+    }
+    page.push('\n');
 }
 
 fn honesty(page: &mut String, outcomes: &[Outcome]) {

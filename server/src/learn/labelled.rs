@@ -5,7 +5,7 @@ use super::core::Core;
 use super::state::class_key;
 use super::trained::TrainedHead;
 use crate::store::{StoreError, collections, examples, read_vector};
-use dozen_fewshot::training::{FittedHead, Standalone};
+use dozen_fewshot::training::{self, FittedHead, Standalone};
 use dozen_fewshot::{ClassKey, Error, Examples, promotion};
 use futures_util::TryStreamExt;
 
@@ -55,13 +55,13 @@ impl LabelledSet {
         current: Option<&TrainedHead>,
         successor: &FittedHead,
     ) -> Result<(Vec<bool>, Vec<bool>), Error> {
-        let positions = |wanted: &dyn Fn(usize) -> bool| -> Vec<usize> {
-            (0..self.keys.len()).filter(|&position| wanted(position)).collect()
+        let (known, _) = training::split(&self.vectors, &self.held_back)?;
+        let unseen = |&position: &usize| {
+            self.held_back[position]
+                && current.is_none_or(|current| current.may_be_judged_by(self.keys[position]))
         };
-        let known = self.vectors.subset(&positions(&|position| !self.held_back[position]));
-        let unseen =
-            |position: usize| current.is_none_or(|current| current.may_be_judged_by(self.keys[position]));
-        let slice = self.vectors.subset(&positions(&|position| self.held_back[position] && unseen(position)));
+        let slice: Vec<usize> = (0..self.keys.len()).filter(unseen).collect();
+        let slice = self.vectors.subset(&slice);
         let twin = current.map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.twin().clone());
         let before = Standalone::new(twin, known.clone())?.right(&slice)?;
         let after = Standalone::new(successor.clone(), known)?.right(&slice)?;

@@ -19,10 +19,9 @@ const TOLERATED: u64 = 20;
 #[derive(Default)]
 pub(super) struct Untrained {
     /// Held while fitting: who comes meanwhile waits for the same fit.
-    kept: tokio::sync::Mutex<Option<Kept>>,
+    kept: tokio::sync::Mutex<Option<Arc<Kept>>>,
 }
 
-#[derive(Clone)]
 struct Kept {
     reliability: Arc<Reliability>,
     /// [`State::changes`] and the number of examples at the time.
@@ -48,11 +47,11 @@ impl Untrained {
         let (state, last) = (Arc::clone(state), kept.clone());
         let now = blocking(move || now(&state, last)).await??;
         kept.clone_from(&now);
-        Ok(now.map(|now| now.reliability))
+        Ok(now.map(|now| Arc::clone(&now.reliability)))
     }
 }
 
-fn now(state: &RwLock<State>, last: Option<Kept>) -> Result<Option<Kept>, Error> {
+fn now(state: &RwLock<State>, last: Option<Arc<Kept>>) -> Result<Option<Arc<Kept>>, Error> {
     let (labelled, changes, classes) = {
         let state = state.read().unwrap_or_else(PoisonError::into_inner);
         let classes = state.answerable();
@@ -68,7 +67,7 @@ fn now(state: &RwLock<State>, last: Option<Kept>) -> Result<Option<Kept>, Error>
     let settings = Settings::Prototype { shrinkage: 0.0 };
     let held_out = settings.held_out(&labelled, &Pool::default(), &mut |_| ControlFlow::Continue(()))?;
     let reliability = Arc::new(Reliability::fit(&labelled, &held_out)?);
-    Ok(Some(Kept { reliability, changes, examples: labelled.len() as u64, classes }))
+    Ok(Some(Arc::new(Kept { reliability, changes, examples: labelled.len() as u64, classes })))
 }
 
 /// The vectors of a collection in the order of their keys, so that a restart changes no answer.
