@@ -7,6 +7,7 @@ mod encoders;
 mod heads;
 mod images;
 mod labels;
+mod million;
 mod paging;
 mod persistence;
 
