@@ -146,6 +146,13 @@ impl Graph {
         }
     }
 
+    /// Has the next exploration do without a slot that is not in the pool.
+    fn pass_over(&self, slot: u32, scratch: &mut Scratch) {
+        scratch.seen.resize(self.slots().div_ceil(64), 0);
+        scratch.seen[slot as usize / 64] |= 1 << (slot % 64);
+        scratch.marked.push(slot);
+    }
+
     /// Best-first search of one layer from the pool's slots; leaves the `width` nearest found in the pool.
     fn explore(&self, query: Code<'_>, width: usize, layer: usize, scratch: &mut Scratch) {
         let Scratch { seen, marked, pool, fresh, cosines } = scratch;

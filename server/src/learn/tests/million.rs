@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::vector_bytes;
+use dozen_fewshot::training::Method;
 
 /// Writes the rows as `add_images` does, in two statements: through it, image by image, they would take half an hour. Of
 /// vectors there are 999, and the images have them in turn.
