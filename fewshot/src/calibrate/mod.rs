@@ -1,7 +1,7 @@
 //! Probabilities that mean what they say: logits rescaled by what heads said of examples they had not seen.
 //!
-//! Temperature scaling, or vector scaling where it proves better (Guo et al., arXiv 1706.04599, §4.2). Heads that
-//! judged held-out examples knew an example less of each class than the head that answers: it is right a little more
+//! One temperature and a share of every answer that is spread evenly over the classes (Zhang et al., arXiv 2003.07329), or
+//! vector scaling where it proves better (Guo et al., arXiv 1706.04599, §4.2). Heads that judged held-out examples knew an example less of each class than the head that answers: it is right a little more
 //! often than they were, so what is fitted here errs on the side of too little confidence, least where classes have
 //! many examples.
 //!
@@ -10,6 +10,7 @@
 //! answer with about eleven twelfths where there are two classes, five sixths where there are many, however large their
 //! margins.
 
+mod blend;
 mod temperature;
 mod vector;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::heads::{HeldOut, Logit};
 use crate::matrix::softmax;
 use crate::{ClassKey, Error};
+use blend::Blend;
 use vector::Affine;
 
 /// What a head said of an example that it had not seen.
@@ -56,6 +58,8 @@ impl<'a> Judgement<'a> {
 #[serde(try_from = "StoredCalibration", into = "StoredCalibration")]
 pub struct Calibration {
     temperature: f64,
+    /// 0 with vector scaling.
+    uniform_share: f64,
     /// Present where vector scaling was better.
     per_class: Option<PerClass>,
 }
@@ -74,6 +78,9 @@ struct PerClass {
 struct StoredCalibration {
     format: u32,
     temperature: f64,
+    /// Absent where none was fitted yet.
+    #[serde(default)]
+    uniform_share: f64,
     per_class: Option<PerClass>,
 }
 
@@ -94,22 +101,23 @@ impl Calibration {
 
     /// Leaves logits as they are.
     pub fn identity() -> Self {
-        Self { temperature: 1.0, per_class: None }
+        Self { temperature: 1.0, uniform_share: 0.0, per_class: None }
     }
 
     /// Minimises the log-loss of held-out examples; the identity if there are none.
     ///
-    /// One temperature, unless each class's own scale and bias, tried where every class has 20 judged examples, lower
+    /// One temperature and one even share, unless each class's own scale and bias, tried where every class has 20 judged examples, lower
     /// the cross-validated log-loss by more than its standard error.
     pub fn fit(held_out: &HeldOut) -> Self {
         let judgements = judgements(held_out);
-        let inverse = temperature::fit(&judgements, smoothing(judgements.len()));
+        let Blend { inverse, uniform } = Blend::fit(&judgements, smoothing(judgements.len()));
         let classes = held_out.classes();
         let per_class = Self::is_enough(&judgements, classes.len())
-            .then(|| better_affine(&judgements, classes.len(), inverse))
+            .then(|| better_affine(&judgements, classes.len()))
             .flatten()
             .map(|Affine { scales, biases }| PerClass { classes: classes.to_vec(), scales, biases });
-        Self { temperature: 1.0 / inverse, per_class }
+        let uniform_share = if per_class.is_some() { 0.0 } else { uniform };
+        Self { temperature: 1.0 / inverse, uniform_share, per_class }
     }
 
     fn is_enough(judgements: &[Judgement<'_>], classes: usize) -> bool {
@@ -125,14 +133,19 @@ impl Calibration {
         self.temperature
     }
 
+    /// Share of every answer that is spread evenly over the classes, 0 to 1: how often the head's own answer says nothing.
+    pub fn uniform_share(&self) -> f64 {
+        self.uniform_share
+    }
+
     /// Each class has a scale and a bias of its own, which can change the ranking.
     pub fn is_per_class(&self) -> bool {
         self.per_class.is_some()
     }
 
-    /// Rescales logits in place. Classes may be any, in any order.
+    /// Rescales logits in place. Classes may be any, in any order; they share what is spread evenly.
     pub fn apply(&self, logits: &mut [Logit]) {
-        for logit in logits {
+        for logit in &mut *logits {
             let own = self.per_class.as_ref().and_then(|own| {
                 let row = own.classes.binary_search(&logit.class).ok()?;
                 Some((own.scales[row], own.biases[row]))
@@ -142,6 +155,21 @@ impl Calibration {
             if logit.logit.is_finite() {
                 logit.logit = logit.logit * scale + bias;
             }
+        }
+        if self.uniform_share > 0.0 {
+            self.spread(logits);
+        }
+    }
+
+    /// Makes logits the logarithms of probabilities, with the even share in them.
+    fn spread(&self, logits: &mut [Logit]) {
+        let mut probabilities: Vec<f64> =
+            logits.iter().map(|logit| logit.logit).filter(|logit| logit.is_finite()).collect();
+        softmax(&mut probabilities);
+        let chance = self.uniform_share / probabilities.len() as f64;
+        let known = logits.iter_mut().filter(|logit| logit.logit.is_finite());
+        for (logit, probability) in known.zip(probabilities) {
+            logit.logit = ((1.0 - self.uniform_share) * probability + chance).ln();
         }
     }
 }
@@ -161,26 +189,26 @@ fn judgements(held_out: &HeldOut) -> Vec<Judgement<'_>> {
         .collect()
 }
 
-/// Vector scaling, if its log-loss on parts that it was not fitted on is lower than the temperature's by more than the
-/// standard error of the difference.
-fn better_affine(judgements: &[Judgement<'_>], classes: usize, inverse: f64) -> Option<Affine> {
+/// Vector scaling, if its log-loss on parts that it was not fitted on is lower than the blend's by more than the standard
+/// error of the difference.
+fn better_affine(judgements: &[Judgement<'_>], classes: usize) -> Option<Affine> {
+    let fit = |judgements: &[Judgement<'_>]| {
+        let smoothing = smoothing(judgements.len());
+        vector::fit(judgements, classes, smoothing, temperature::fit(judgements, smoothing))
+    };
     let mut gains = Vec::with_capacity(judgements.len());
     let part_of = parts(judgements, classes);
     for part in 0..Calibration::PARTS {
         let (out, kept): (Vec<_>, Vec<_>) =
             judgements.iter().zip(&part_of).partition(|(_, own)| **own == part);
         let kept: Vec<Judgement<'_>> = kept.into_iter().map(|(judgement, _)| *judgement).collect();
-        let smoothing = smoothing(kept.len());
-        let inverse = temperature::fit(&kept, smoothing);
-        let affine = vector::fit(&kept, classes, smoothing, inverse);
-        let same = Affine { scales: vec![inverse; classes], biases: vec![0.0; classes] };
-        gains.extend(out.into_iter().map(|(judgement, _)| judgement.loss(&same) - judgement.loss(&affine)));
+        let (blend, affine) = (Blend::fit(&kept, smoothing(kept.len())), fit(&kept));
+        gains.extend(out.into_iter().map(|(judgement, _)| blend.loss(judgement) - judgement.loss(&affine)));
     }
     let count = gains.len() as f64;
     let mean = gains.iter().sum::<f64>() / count;
     let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    (mean > (variance / count).sqrt())
-        .then(|| vector::fit(judgements, classes, smoothing(judgements.len()), inverse))
+    (mean > (variance / count).sqrt()).then(|| fit(judgements))
 }
 
 /// The part of each judgement: those of a class in turn.
@@ -195,8 +223,8 @@ fn parts(judgements: &[Judgement<'_>], classes: usize) -> Vec<usize> {
 
 impl From<Calibration> for StoredCalibration {
     fn from(calibration: Calibration) -> Self {
-        let Calibration { temperature, per_class } = calibration;
-        Self { format: Calibration::FORMAT, temperature, per_class }
+        let Calibration { temperature, uniform_share, per_class } = calibration;
+        Self { format: Calibration::FORMAT, temperature, uniform_share, per_class }
     }
 }
 
@@ -205,7 +233,7 @@ impl TryFrom<StoredCalibration> for Calibration {
 
     fn try_from(stored: StoredCalibration) -> Result<Self, Error> {
         let refuse = |reason: String| Err(Error::StoredHead { reason });
-        let StoredCalibration { format, temperature, per_class } = stored;
+        let StoredCalibration { format, temperature, uniform_share, per_class } = stored;
         if format != Self::FORMAT {
             return refuse(format!(
                 "its calibration format is {format}, this version reads {}",
@@ -214,6 +242,9 @@ impl TryFrom<StoredCalibration> for Calibration {
         }
         if !(temperature.is_finite() && temperature > 0.0) {
             return refuse(format!("its temperature is {temperature}"));
+        }
+        if !(0.0..=1.0).contains(&uniform_share) {
+            return refuse(format!("its even share is {uniform_share}"));
         }
         if let Some(PerClass { classes, scales, biases }) = &per_class {
             if classes.len() != scales.len() || classes.len() != biases.len() {
@@ -226,7 +257,7 @@ impl TryFrom<StoredCalibration> for Calibration {
                 return refuse("a calibrated scale or bias is not finite".to_owned());
             }
         }
-        Ok(Self { temperature, per_class })
+        Ok(Self { temperature, uniform_share, per_class })
     }
 }
 

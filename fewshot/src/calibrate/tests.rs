@@ -112,6 +112,7 @@ fn what_is_stored_is_checked() {
     assert!(ours.iter().zip(&theirs).all(|(a, b)| (a.logit - b.logit).abs() < 1e-12));
     for (old, new) in [
         ("\"format\":1", "\"format\":2"),
+        ("\"uniform_share\":", "\"uniform_share\":1"),
         ("\"temperature\":", "\"temperature\":-"),
         ("[10,20,30]", "[10,20]"),
         ("[10,20,30]", "[20,10,30]"),
@@ -120,4 +121,28 @@ fn what_is_stored_is_checked() {
         assert_ne!(broken, text);
         assert!(serde_json::from_str::<Calibration>(&broken).is_err(), "{broken}");
     }
+}
+
+/// Heads that are the surer the more often they are right, but for one example in six, of which they know nothing.
+#[test]
+fn a_truth_that_was_thought_impossible_does_not_flatten_all_answers() {
+    let row = |i: usize| {
+        let mut logits = vec![0.0; 5];
+        logits[i % 5] = [1.0, 2.0, 4.0, 8.0, 12.0][i / 5 % 5];
+        let wrong = i.is_multiple_of(6) || (logits[i % 5] < 3.0 && i.is_multiple_of(4));
+        (logits, if wrong { i / 7 % 5 } else { i % 5 })
+    };
+    let calibration = Calibration::fit(&held_out(5, &(0..95).map(row).collect::<Vec<_>>()));
+    assert!((0.05..0.25).contains(&calibration.uniform_share()), "{calibration:?}");
+    let mut ours = logits(&[12.0, 0.0, 0.0, 0.0, 0.0]);
+    calibration.apply(&mut ours);
+    assert!(rank(ours).iter().all(|score| score.probability > 0.01));
+    // Shared among those asked about, and nothing for a class that the head does not know.
+    let mut two = logits(&[12.0, 0.0, f64::NEG_INFINITY]);
+    calibration.apply(&mut two);
+    let scores = rank(two);
+    assert!((f64::from(scores[1].probability) - 0.5 * calibration.uniform_share()).abs() < 0.02);
+    assert!(scores[2].probability.abs() < f32::EPSILON);
+    let old = serde_json::to_string(&calibration).unwrap().replace("uniform_share", "another");
+    assert!(serde_json::from_str::<Calibration>(&old).unwrap().uniform_share().abs() < f64::EPSILON);
 }

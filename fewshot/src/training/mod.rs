@@ -88,6 +88,7 @@ pub fn train(
         held_back_right: right.into_iter().filter(|right| *right).count(),
         held_out: HeldOutQuality::measure(&held_out, &reliability),
         temperature: reliability.calibration().temperature(),
+        uniform_share: reliability.calibration().uniform_share(),
         reason: choice.reason,
         trials: choice.trials,
         settings,

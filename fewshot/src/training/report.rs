@@ -32,6 +32,8 @@ pub struct TrainingReport {
     pub held_out: Option<HeldOutQuality>,
     /// What logits are divided by before they become probabilities.
     pub temperature: f64,
+    /// Share of every answer that is spread evenly over the classes.
+    pub uniform_share: f64,
 }
 
 /// A method's answers about examples that neither its numbers nor its head had seen.

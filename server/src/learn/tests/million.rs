@@ -8,7 +8,10 @@ use dozen_fewshot::training::Method;
 /// vectors there are 999, and the images have them in turn.
 async fn fill_at_once(place: &Place) {
     let database = place.database().await;
-    sqlx::query("CREATE TABLE some (number INTEGER PRIMARY KEY, vector BLOB)").execute(&database).await.unwrap();
+    sqlx::query("CREATE TABLE some (number INTEGER PRIMARY KEY, vector BLOB)")
+        .execute(&database)
+        .await
+        .unwrap();
     for number in 0..999 {
         let vector = vector_bytes(&towards(number % 3, number / 3));
         let insert = sqlx::query("INSERT INTO some VALUES ($1, $2)").bind(number as i64).bind(vector);
