@@ -53,7 +53,9 @@ impl From<learn::HeadVersion> for Head {
     "a": {"version": 2, "method": "logistic"}, "b": {"version": 3, "method": "discriminant"}, "compared": 48,
     "a_right": 44, "b_right": 46, "differing": 2,
     "data": [{"example": "01JZ4X7W3K8M2N5P6Q9R0S1T2V", "class": "daisy",
-        "a": {"label": "tulip", "probability": 0.51}, "b": {"label": "daisy", "probability": 0.62}}]
+        "a": {"label": "tulip", "probability": 0.51}, "b": {"label": "daisy", "probability": 0.62}}],
+    "pool": {"compared": 900, "differing": 31, "data": [{"image": "01JZ4X9C5D6F7G8H9J0K1M2N3P",
+        "a": {"label": "rose", "probability": 0.83}, "b": {"label": "tulip", "probability": 0.79}}]}
 }))]
 pub(super) struct HeadDiff {
     /// The first head.
@@ -70,6 +72,30 @@ pub(super) struct HeadDiff {
     pub differing: usize,
     /// The first of these.
     pub data: Vec<Difference>,
+    /// How they answer images without a label: heads that agree on what they were fitted on may differ there.
+    pub pool: PoolDiff,
+}
+
+/// How two heads answer the images of the pool that have no label.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PoolDiff {
+    /// Images compared: all, or evenly spaced ones of more than 4096.
+    pub compared: usize,
+    /// Those on which they differ.
+    pub differing: usize,
+    /// The first of these, those that both are surest of first: their labels tell the heads apart.
+    pub data: Vec<PoolDifference>,
+}
+
+/// An unlabelled image on which two heads differ.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PoolDifference {
+    /// Id of the image, for `POST /images/{id}/label`.
+    pub image: String,
+    /// The first head's answer.
+    pub a: BestAnswer,
+    /// The second head's answer.
+    pub b: BestAnswer,
 }
 
 /// An example on which two heads differ.
@@ -113,7 +139,7 @@ pub(super) struct DiffPath {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DiffQuery {
-    /// Examples listed; 50 unless given.
+    /// Examples, and images of the pool, that are listed; 50 of each unless given.
     #[param(minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<usize>,
 }
@@ -159,7 +185,7 @@ pub(super) async fn activate_head(
 
 /// Compare two heads
 ///
-/// Asks both about every labelled example and lists those on which they differ.
+/// Asks both about every labelled example and about the images of the pool, and lists those on which they differ.
 #[utoipa::path(
     get, path = "/heads/{a}/diff/{b}", tag = "training",
     params(
@@ -176,10 +202,12 @@ pub(super) async fn diff_heads(
 ) -> Result<Json<HeadDiff>, Problem> {
     let collection = path.collection.as_deref().unwrap_or(learn::DEFAULT_COLLECTION);
     let limit = page(query.limit, None)?.limit;
-    let learn::Diff { a, b, compared, a_right, b_right, differing, data } =
+    let learn::Diff { a, b, compared, a_right, b_right, differing, data, pool } =
         services.learner.diff_heads(collection, [path.a, path.b], limit).await?;
     let difference =
         |learn::Difference { example, class, a, b }| Difference { example, class, a: a.into(), b: b.into() };
+    let pool_difference =
+        |learn::PoolDifference { image, a, b }| PoolDifference { image, a: a.into(), b: b.into() };
     Ok(Json(HeadDiff {
         a: a.into(),
         b: b.into(),
@@ -188,5 +216,10 @@ pub(super) async fn diff_heads(
         b_right,
         differing,
         data: data.into_iter().map(difference).collect(),
+        pool: PoolDiff {
+            compared: pool.compared,
+            differing: pool.differing,
+            data: pool.data.into_iter().map(pool_difference).collect(),
+        },
     }))
 }

@@ -1,16 +1,23 @@
 //! Two head versions side by side: the images on which they differ.
 
 use super::labelled::LabelledSet;
+use super::suggest::Unlabelled;
 use super::trained::TrainedHead;
-use super::{Diff, Difference, HeadUsed, LearnError, Learner, name};
+use super::{Diff, Difference, HeadUsed, LearnError, Learner, PoolDiff, PoolDifference, name};
 use crate::store::blocking;
-use dozen_fewshot::heads::{Head, Score, rank};
+use dozen_fewshot::heads::{Head, MsnHead, Score, rank};
 use dozen_fewshot::training::{FittedHead, Standalone};
 use dozen_fewshot::{ClassKey, Error, Examples};
 
+/// The best score of each image by two heads.
+struct Answers([Vec<Score>; 2]);
+
 impl Learner {
-    /// How two versions (0 is the prototype head) answer the labelled examples as they are now, and up to `limit` of those
-    /// on which they differ. Most of these examples are ones that the heads were fitted on.
+    /// How two versions (0 is the prototype head) answer the labelled examples and the pool as they are now, and up to `limit`
+    /// of each on which they differ.
+    ///
+    /// Heads were fitted on most of the examples, so they seldom differ there. Of the pool so many images are compared as
+    /// training reads, evenly spaced.
     pub async fn diff_heads(
         &self,
         collection: &str,
@@ -23,34 +30,49 @@ impl Learner {
         let heads = [core.head(collection, a).await?, core.head(collection, b).await?];
         let [used_a, used_b] = [HeadUsed::of(heads[0].as_deref()), HeadUsed::of(heads[1].as_deref())];
         let labelled = LabelledSet::read(&core, collection).await?;
-        let (labelled, answers) = blocking(move || -> Result<_, Error> {
-            let [a, b] = heads;
-            let answers =
-                [answers(a.as_deref(), &labelled.vectors)?, answers(b.as_deref(), &labelled.vectors)?];
-            Ok((labelled, answers))
+        // Without examples, heads that follow the labels have no answer.
+        let most = if labelled.ids.is_empty() { 0 } else { MsnHead::MAX_POOL };
+        let Unlabelled { ids: images, pool, .. } = core.pool(collection, most).await?;
+        let (labelled, known, unknown) = blocking(move || -> Result<_, Error> {
+            let examples = &labelled.vectors;
+            let dimensions = examples.dimensions().max(1);
+            let known = Answers::of(&heads, examples, (0..examples.len()).map(|i| examples.vector(i)))?;
+            let unknown = Answers::of(&heads, examples, pool.vectors().chunks_exact(dimensions))?;
+            Ok((labelled, known, unknown))
         })
         .await??;
         core.read(collection, move |state| {
             let slug = |class: ClassKey| state.slug(class).unwrap_or_default().to_owned();
-            let [a, b] = &answers;
-            let right = |answers: &[Score]| {
-                (0..answers.len())
-                    .filter(|&example| answers[example].class == labelled.class(example))
-                    .count()
+            let answer = |score: Score| (slug(score.class), score.probability);
+            let right = |scores: &[Score]| {
+                (0..scores.len()).filter(|&example| scores[example].class == labelled.class(example)).count()
             };
-            let differing: Vec<usize> = (0..a.len()).filter(|&i| a[i].class != b[i].class).collect();
+            let differing = known.differing();
             let difference = |&example: &usize| Difference {
                 example: labelled.ids[example].clone(),
                 class: slug(labelled.class(example)),
-                a: (slug(a[example].class), a[example].probability),
-                b: (slug(b[example].class), b[example].probability),
+                a: answer(known.0[0][example]),
+                b: answer(known.0[1][example]),
+            };
+            let mut doubtful = unknown.differing();
+            // Stable: equally sure ones stay in order.
+            doubtful.sort_by(|&one, &other| unknown.sureness(other).total_cmp(&unknown.sureness(one)));
+            let pool_difference = |&image: &usize| PoolDifference {
+                image: images[image].clone(),
+                a: answer(unknown.0[0][image]),
+                b: answer(unknown.0[1][image]),
             };
             Diff {
-                compared: a.len(),
-                a_right: right(a),
-                b_right: right(b),
+                compared: labelled.ids.len(),
+                a_right: right(&known.0[0]),
+                b_right: right(&known.0[1]),
                 differing: differing.len(),
                 data: differing.iter().take(limit).map(difference).collect(),
+                pool: PoolDiff {
+                    compared: images.len(),
+                    differing: doubtful.len(),
+                    data: doubtful.iter().take(limit).map(pool_difference).collect(),
+                },
                 a: used_a,
                 b: used_b,
             }
@@ -60,17 +82,37 @@ impl Learner {
     }
 }
 
-/// The best score of each example.
-fn answers(head: Option<&TrainedHead>, examples: &Examples) -> Result<Vec<Score>, Error> {
-    let fitted = head.map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.head().clone());
-    let standalone = Standalone::new(fitted, examples.clone())?;
-    let best = |example| {
-        let logits = standalone.logits(examples.vector(example))?;
-        let scores = match head {
-            Some(head) => head.reliability().scores(logits),
-            None => rank(logits),
+impl Answers {
+    fn of<'a>(
+        [a, b]: &[Option<impl AsRef<TrainedHead>>; 2],
+        examples: &Examples,
+        vectors: impl Iterator<Item = &'a [f32]> + Clone,
+    ) -> Result<Self, Error> {
+        let scores = |head: Option<&TrainedHead>| -> Result<Vec<Score>, Error> {
+            let fitted = head.map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.head().clone());
+            let standalone = Standalone::new(fitted, examples.clone())?;
+            let best = |vector| {
+                let logits = standalone.logits(vector)?;
+                let scores = match head {
+                    Some(head) => head.reliability().scores(logits),
+                    None => rank(logits),
+                };
+                scores.into_iter().next().ok_or(Error::TooFewClasses { needed: 1, actual: 0 })
+            };
+            vectors.clone().map(best).collect()
         };
-        scores.into_iter().next().ok_or(Error::TooFewClasses { needed: 1, actual: 0 })
-    };
-    (0..examples.len()).map(best).collect()
+        Ok(Self([scores(a.as_ref().map(AsRef::as_ref))?, scores(b.as_ref().map(AsRef::as_ref))?]))
+    }
+
+    /// Positions of the images on which they differ.
+    fn differing(&self) -> Vec<usize> {
+        let Self([a, b]) = self;
+        (0..a.len()).filter(|&image| a[image].class != b[image].class).collect()
+    }
+
+    /// How sure the less sure of the two is.
+    fn sureness(&self, image: usize) -> f32 {
+        let Self([a, b]) = self;
+        a[image].probability.min(b[image].probability)
+    }
 }

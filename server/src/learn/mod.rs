@@ -33,7 +33,7 @@ pub use suggest::{Suggestion, Suggestions};
 pub use types::{
     Added, AddedExample, Answer, AuditRequest, Class, ClassPrior, ClassReadiness, ClassifyOptions, Diff,
     Difference, Doubt, Evidence, Example, Finding, FindingExample, HeadUsed, HeadVersion, LabelSet, Likeness,
-    NewExample, Page, Paged, Readiness, Resolution, Score, TrainRequest,
+    NewExample, Page, Paged, PoolDiff, PoolDifference, Readiness, Resolution, Score, TrainRequest,
 };
 
 use self::core::Core;

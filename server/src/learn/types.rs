@@ -386,13 +386,37 @@ pub struct Diff {
     pub a_right: usize,
     /// Those that the second answers rightly.
     pub b_right: usize,
-    /// Images on which they differ.
+    /// Those on which they differ.
     pub differing: usize,
     /// The first of these.
     pub data: Vec<Difference>,
+    /// How they answer images without a label.
+    pub pool: PoolDiff,
 }
 
-/// An image on which two heads differ.
+/// How two heads answer the same unlabelled images.
+#[derive(Clone, Debug)]
+pub struct PoolDiff {
+    /// Images compared.
+    pub compared: usize,
+    /// Those on which they differ.
+    pub differing: usize,
+    /// The first of these, those that both are surest of first.
+    pub data: Vec<PoolDifference>,
+}
+
+/// An unlabelled image on which two heads differ.
+#[derive(Clone, Debug)]
+pub struct PoolDifference {
+    /// Image id.
+    pub image: String,
+    /// The first head's answer and its probability.
+    pub a: (String, f32),
+    /// The second head's.
+    pub b: (String, f32),
+}
+
+/// An example on which two heads differ.
 #[derive(Clone, Debug)]
 pub struct Difference {
     /// Example id.

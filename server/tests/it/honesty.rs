@@ -35,6 +35,7 @@ async fn readiness_and_versions_can_be_asked_for() {
     assert_eq!(server.get("/readiness?more=0").await.problem(), (400, "invalid_query".to_owned()));
     let same = server.get("/heads/0/diff/0").await.value();
     assert_eq!((&same["differing"], &same["a"]["version"]), (&json!(0), &json!(0)));
+    assert_eq!(same["pool"], json!({"compared": 0, "differing": 0, "data": []}));
     assert_eq!(server.get("/heads/0/diff/9").await.problem(), (404, "head_not_found".to_owned()));
 }
 

@@ -210,3 +210,33 @@ async fn two_versions_are_compared_on_the_same_examples() {
         Err(LearnError::UnknownHead { version: 7 })
     ));
 }
+
+/// A fitted head knows a class by its old name, the prototype head by its new one.
+#[tokio::test]
+async fn two_versions_are_compared_on_images_without_a_label() {
+    let place = Place::new();
+    let learner = three_classes(&place).await;
+    let pool = (0..9).map(|i| NewImage { image: None, vector: towards(i % 3, i + 7), views: Vec::new() });
+    let images = learner.add_images(DEFAULT_COLLECTION, pool.collect()).await.unwrap();
+    let request = TrainRequest { method: Some(Method::Logistic), force: true, ..TrainRequest::default() };
+    let job = learner.train(DEFAULT_COLLECTION, request).await.unwrap();
+    ended(&learner, &job.id).await;
+    let same = learner.diff_heads(DEFAULT_COLLECTION, [0, 1], 10).await.unwrap().pool;
+    assert_eq!((same.compared, same.differing, same.data.len()), (9, 0, 0));
+    for example in learner.examples(DEFAULT_COLLECTION, "rose", false, &all()).await.unwrap().data {
+        learner.move_example(DEFAULT_COLLECTION, "rose", &example.id, "lily").await.unwrap();
+    }
+    let diff = learner.diff_heads(DEFAULT_COLLECTION, [0, 1], 2).await.unwrap().pool;
+    assert_eq!((diff.compared, diff.differing, diff.data.len()), (9, 3, 2));
+    for PoolDifference { image, a, b } in &diff.data {
+        assert_eq!((a.0.as_str(), b.0.as_str()), ("lily", "rose"));
+        assert_eq!(images.iter().position(|other| other.id == *image).unwrap() % 3, 1);
+    }
+    let sureness = |difference: &PoolDifference| difference.a.1.min(difference.b.1);
+    assert!(sureness(&diff.data[0]) >= sureness(&diff.data[1]), "{:?}", diff.data);
+    for class in ["daisy", "lily", "tulip"] {
+        learner.delete_class(DEFAULT_COLLECTION, class, None).await.unwrap();
+    }
+    let nothing = learner.diff_heads(DEFAULT_COLLECTION, [0, 1], 2).await.unwrap();
+    assert_eq!((nothing.compared, nothing.pool.compared), (0, 0));
+}
