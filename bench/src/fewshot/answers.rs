@@ -6,10 +6,15 @@ use dozen_fewshot::heads::{Head, Score};
 use dozen_fewshot::measures::{self, Judged};
 use dozen_fewshot::training::{self, Method, Standalone, TrainingOptions};
 use dozen_fewshot::{Pool, Reliability};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
 
 /// Promises that prediction sets are formed for.
 pub(super) const COVERAGES: [f64; 3] = [0.8, 0.9, 0.95];
+
+/// Truths that are drawn to find what calibration errors chance makes.
+const CHANCES: u64 = 10;
 
 /// A head, and what it may see besides the labelled images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +61,8 @@ impl Contestant {
 pub(super) struct Marks {
     pub(super) accuracy: f64,
     pub(super) calibration_error: f64,
+    /// What it would be on average if the probabilities were true: bins of few queries miss them by chance.
+    pub(super) chance_error: f64,
     pub(super) brier: f64,
     /// Of each promise: share of sets that hold the truth, and classes per set.
     pub(super) sets: [(f64, f64); COVERAGES.len()],
@@ -109,7 +116,44 @@ pub(super) fn marks(set: &Set, draw: &Draw, shots: usize, contestant: Contestant
     Ok(Marks {
         accuracy: balanced_accuracy(&truths, &answers),
         calibration_error: measures::expected_calibration_error(&judged).unwrap_or(f64::NAN),
+        chance_error: chance_error(&scores),
         brier: measures::brier(&judged).unwrap_or(f64::NAN),
         sets,
     })
+}
+
+/// Mean expected calibration error of truths that are drawn with the probabilities that these answers give.
+fn chance_error(answers: &[Vec<Score>]) -> f64 {
+    let drawn = (0..CHANCES).map(|seed| {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let judged: Vec<Judged<'_>> = answers
+            .iter()
+            .map(|scores| {
+                let mut draw = random.random::<f32>();
+                let truth = scores.iter().find(|score| {
+                    draw -= score.probability;
+                    draw < 0.0
+                });
+                // Probabilities may add up to a little less than 1.
+                let truth = truth.or(scores.last()).map_or(0, |score| score.class);
+                Judged { scores, truth }
+            })
+            .collect();
+        measures::expected_calibration_error(&judged).unwrap_or(f64::NAN)
+    });
+    drawn.sum::<f64>() / CHANCES as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_errs_less_the_more_are_asked() {
+        let score = |class, probability| Score { class, probability, similarity: 0.0 };
+        let answers = |count| vec![vec![score(1, 0.6), score(2, 0.4)]; count];
+        let (few, many) = (chance_error(&answers(25)), chance_error(&answers(10_000)));
+        // √(0.6 · 0.4 / n) · √(2 / π): 0.078 and 0.004.
+        assert!((0.04..0.12).contains(&few) && (0.002..0.006).contains(&many), "{few} {many}");
+    }
 }

@@ -27,8 +27,6 @@ const SHOTS: [usize; 4] = [1, 2, 5, 13];
 const DRAWS: u64 = 20;
 const QUICK_SHOTS: [usize; 2] = [1, 5];
 const QUICK_DRAWS: u64 = 2;
-/// Draws of what takes longest: choosing among all methods, and choosing images.
-const FEWER_DRAWS: u64 = 5;
 /// Shots at which unknowns are told.
 const TOLD_AT: [usize; 2] = [5, 13];
 
@@ -87,10 +85,8 @@ pub(crate) fn run(options: &Options, labelled: &Labelled, programs: &Programs) -
 fn measure(set: &Set, peer: &mut Peer, draws: u64, shots: &[usize]) -> Result<Outcome> {
     let all = set.all_classes();
     let drawn: Vec<_> = (0..draws).map(|seed| set.draw(seed, &all)).collect();
-    let few = draws.min(FEWER_DRAWS) as usize;
     let mut heads = Vec::new();
     for contestant in Contestant::all() {
-        let drawn = if contestant.method.is_none() { &drawn[..few] } else { &drawn[..] };
         let mut by_shots = BTreeMap::new();
         for &shots in shots {
             let marks: Vec<Marks> =
@@ -114,7 +110,7 @@ fn measure(set: &Set, peer: &mut Peer, draws: u64, shots: &[usize]) -> Result<Ou
             (0..draws).into_par_iter().map(|seed| telling(set, seed, shots)).collect::<Result<_>>()?;
         told.insert(shots, tellings);
     }
-    let curves = drawn[..few]
+    let curves = drawn
         .iter()
         .enumerate()
         .map(|(seed, draw)| curves(set, draw, seed as u64, peer))

@@ -83,9 +83,9 @@ fn accuracy_row<M>(
 
 fn honesty(page: &mut String, outcomes: &[Outcome]) {
     page.push_str(
-        "### Probabilities and prediction sets\n\nMeans over the sets and draws. Expected calibration error over 15 bins; Brier \
-         score; coverage of the sets in percent, with the classes per set in brackets.\n\n| | images per class | \
-         calibration error | Brier |",
+        "### Probabilities and prediction sets\n\nMeans over the sets and draws. Expected calibration error over 15 bins, and in \
+         brackets what as many answers would show if their probabilities were true; Brier score; coverage of the sets in \
+         percent, with the classes per set in brackets.\n\n| | images per class | calibration error | Brier |",
     );
     for coverage in COVERAGES {
         let _ = write!(page, " sets of {:.0} % |", 100.0 * coverage);
@@ -101,8 +101,9 @@ fn honesty(page: &mut String, outcomes: &[Outcome]) {
             }
             let _ = write!(
                 page,
-                "| {name} | {shots} | {:.3} | {:.3} |",
+                "| {name} | {shots} | {:.3} ({:.3}) | {:.3} |",
                 mean(marks.iter().map(|marks| marks.calibration_error)),
+                mean(marks.iter().map(|marks| marks.chance_error)),
                 mean(marks.iter().map(|marks| marks.brier))
             );
             for number in 0..COVERAGES.len() {

@@ -7,9 +7,11 @@
 use super::{Judgement, temperature};
 use crate::matrix::softmax;
 
-/// Logits at most so much sharper than a temperature alone makes them. Few examples may be as likely with answers all but
-/// certain and a large even share, whatever the margins: what they do not tell is not to be believed.
+/// Logits are as sharp as a temperature alone makes them, or at most so much sharper. Few examples may be as likely with answers
+/// all but certain and a large even share, whatever the margins: what they do not tell is not to be believed.
 const MOST_SHARPER: f64 = 2.0;
+/// Even where answers are worse than guesses, what is left of them says which class comes first.
+const MOST_UNIFORM: f64 = 0.99;
 /// Relative change of the inverse temperature, and change of the share, that ends the search.
 const TOLERANCE: f64 = 1e-3;
 /// A dozen are usual; where the two can stand in for each other, more change little.
@@ -22,7 +24,7 @@ const HALVINGS: usize = 40;
 pub(super) struct Blend {
     /// b.
     pub(super) inverse: f64,
-    /// u, below 1.
+    /// u, at most 0.99.
     pub(super) uniform: f64,
 }
 
@@ -51,7 +53,7 @@ impl Blend {
             }
             let uniform = even_share(&pass.labels);
             let newton = blend.inverse - pass.slope / pass.curvature;
-            let inverse = newton.clamp(0.5 * blend.inverse, 2.0 * blend.inverse).min(MOST_SHARPER * start);
+            let inverse = newton.clamp(start, MOST_SHARPER * start);
             let is_done = (inverse - blend.inverse).abs() <= TOLERANCE * inverse
                 && (uniform - blend.uniform).abs() <= TOLERANCE;
             blend = Self { inverse, uniform };
@@ -114,7 +116,7 @@ fn even_share(labels: &[(f64, f64)]) -> f64 {
     if slope(0.0) <= 0.0 {
         return 0.0;
     }
-    let (mut low, mut high) = (0.0, 1.0);
+    let (mut low, mut high) = (0.0, MOST_UNIFORM);
     for _ in 0..HALVINGS {
         let middle = f64::midpoint(low, high);
         if slope(middle) > 0.0 {

@@ -1,5 +1,8 @@
 use super::*;
 use crate::ClassKey;
+use crate::heads::{Head, rank};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
 
 fn go_on(_: f64) -> ControlFlow<()> {
@@ -39,13 +42,35 @@ fn every_method_trains_answers_and_promises() {
         let quality = report.held_out.unwrap();
         assert!(quality.accuracy > 0.95 && quality.calibration_error < 0.1, "{method:?} {quality:?}");
         let standalone = Standalone::new(twin, known.clone()).unwrap();
-        let scores = reliability.scores(crate::heads::Head::logits(&standalone, slice.vector(0)).unwrap());
+        let scores = reliability.scores(standalone.logits(slice.vector(0)).unwrap());
         assert_eq!(scores[0].class, slice.classes()[slice.labels()[0]]);
         assert_eq!(reliability.set(&scores, 0.8).unwrap().classes[0], scores[0].class);
         assert!(reliability.typicality(slice.vector(0)).unwrap().p_value > 0.05);
         let text = serde_json::to_string(&(&head, &reliability, &report)).unwrap();
         let (read, ..): (FittedHead, Reliability, TrainingReport) = serde_json::from_str(&text).unwrap();
         assert_eq!(read.method(), method);
+    }
+}
+
+/// Two examples per class of nothing but noise: heads without one of them are wrong more often than guesses.
+#[test]
+fn calibration_keeps_the_order_of_answers_that_prove_worthless() {
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let mut noise =
+        || -> Vec<f32> { (0..16).map(|_| (0..4).map(|_| random.random::<f32>() - 0.5).sum()).collect() };
+    let vectors: Vec<Vec<f32>> = (0..20).map(|_| noise()).collect();
+    let labelled = vectors.iter().enumerate().map(|(place, vector)| (place as ClassKey % 10, &vector[..]));
+    let examples = Examples::new(16, labelled).unwrap();
+    let queries: Vec<Vec<f32>> = (0..30).map(|_| noise()).collect();
+    for method in Method::ALL {
+        let options = TrainingOptions { method: Some(method), ..TrainingOptions::default() };
+        let trained = train(&examples, &[false; 20], &Pool::default(), &options, &mut go_on).unwrap();
+        let standalone = Standalone::new(trained.head, examples.clone()).unwrap();
+        for query in &queries {
+            let logits = standalone.logits(query).unwrap();
+            let best = rank(logits.clone())[0].class;
+            assert_eq!(trained.reliability.scores(logits)[0].class, best, "{method:?} {:?}", trained.report);
+        }
     }
 }
 
