@@ -135,3 +135,17 @@ fn awkward_data_is_answered_or_refused() {
         }
     }
 }
+
+#[test]
+fn what_would_take_too_long_is_not_tried() {
+    let axes: Vec<Vec<f32>> =
+        (0..512).map(|axis| (0..512).map(|place| f32::from(u8::from(place == axis))).collect()).collect();
+    let of = |classes: usize| {
+        let examples = (0..2 * classes).map(|place| ((place % classes) as ClassKey, &axes[place % 512][..]));
+        Examples::new(512, examples).unwrap()
+    };
+    assert_eq!(choice::tried(&of(500), &Pool::default()), Method::ALL);
+    let pool = Pool::new(512, axes.iter().cycle().take(5_000).map(Vec::as_slice)).unwrap();
+    assert_eq!(choice::tried(&of(500), &pool), Method::ALL[..4]);
+    assert_eq!(choice::tried(&of(1_001), &Pool::default()), Method::ALL[..4]);
+}
