@@ -8,6 +8,7 @@ use crate::store::blocking;
 use dozen_fewshot::heads::{Head, MsnHead, Score, rank};
 use dozen_fewshot::training::{FittedHead, Standalone};
 use dozen_fewshot::{ClassKey, Error, Examples};
+use std::sync::Arc;
 
 /// The best score of each image by two heads.
 struct Answers([Vec<Score>; 2]);
@@ -84,24 +85,17 @@ impl Learner {
 
 impl Answers {
     fn of<'a>(
-        [a, b]: &[Option<impl AsRef<TrainedHead>>; 2],
+        [a, b]: &[Option<Arc<TrainedHead>>; 2],
         examples: &Examples,
-        vectors: impl Iterator<Item = &'a [f32]> + Clone,
+        vectors: impl Iterator<Item = &'a [f32]>,
     ) -> Result<Self, Error> {
-        let scores = |head: Option<&TrainedHead>| -> Result<Vec<Score>, Error> {
-            let fitted = head.map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.head().clone());
-            let standalone = Standalone::new(fitted, examples.clone())?;
-            let best = |vector| {
-                let logits = standalone.logits(vector)?;
-                let scores = match head {
-                    Some(head) => head.reliability().scores(logits),
-                    None => rank(logits),
-                };
-                scores.into_iter().next().ok_or(Error::TooFewClasses { needed: 1, actual: 0 })
-            };
-            vectors.clone().map(best).collect()
-        };
-        Ok(Self([scores(a.as_ref().map(AsRef::as_ref))?, scores(b.as_ref().map(AsRef::as_ref))?]))
+        let [a, b] = [Answerer::new(a.as_deref(), examples)?, Answerer::new(b.as_deref(), examples)?];
+        let mut answers = Self([Vec::new(), Vec::new()]);
+        for vector in vectors {
+            answers.0[0].push(a.best(vector)?);
+            answers.0[1].push(b.best(vector)?);
+        }
+        Ok(answers)
     }
 
     /// Positions of the images on which they differ.
@@ -114,5 +108,27 @@ impl Answers {
     fn sureness(&self, image: usize) -> f32 {
         let Self([a, b]) = self;
         a[image].probability.min(b[image].probability)
+    }
+}
+
+/// A head with the examples that it may need.
+struct Answerer<'a> {
+    head: Option<&'a TrainedHead>,
+    standalone: Standalone,
+}
+
+impl<'a> Answerer<'a> {
+    fn new(head: Option<&'a TrainedHead>, examples: &Examples) -> Result<Self, Error> {
+        let fitted = head.map_or(FittedHead::Prototype { shrinkage: 0.0 }, |head| head.head().clone());
+        Ok(Self { head, standalone: Standalone::new(fitted, examples.clone())? })
+    }
+
+    fn best(&self, vector: &[f32]) -> Result<Score, Error> {
+        let logits = self.standalone.logits(vector)?;
+        let scores = match self.head {
+            Some(head) => head.reliability().scores(logits),
+            None => rank(logits),
+        };
+        scores.into_iter().next().ok_or(Error::TooFewClasses { needed: 1, actual: 0 })
     }
 }
