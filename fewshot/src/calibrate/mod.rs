@@ -1,9 +1,9 @@
 //! Probabilities that mean what they say: logits rescaled by what heads said of examples they had not seen.
 //!
 //! One temperature and a share of every answer that is spread evenly over the classes (Zhang et al., arXiv 2003.07329), or
-//! vector scaling where it proves better (Guo et al., arXiv 1706.04599, §4.2). Heads that judged held-out examples knew an example less of each class than the head that answers: it is right a little more
-//! often than they were, so what is fitted here errs on the side of too little confidence, least where classes have
-//! many examples.
+//! vector scaling where it proves better (Guo et al., arXiv 1706.04599, §4.2). Heads that judged held-out examples knew an
+//! example less of each class than the head that answers: it is right a little more often than they were, so what is
+//! fitted here errs on the side of too little confidence, least where classes have many examples.
 //!
 //! Few examples prove little. As in Platt's scaling, the fit sees one example more, whose label is drawn at random:
 //! each of n targets is its label for n/(n + 1) and uniform for the rest. So heads that got all of five examples right
