@@ -23,7 +23,7 @@ mod vector;
 
 pub use error::Error;
 pub use examples::Examples;
-pub use pool::Pool;
+pub use pool::{Pool, evenly_spaced};
 pub use progress::Progress;
 pub use reliability::Reliability;
 pub use vector::unit;

@@ -59,9 +59,9 @@ impl Pool {
             return self.clone();
         }
         let (dimensions, viewed) = (self.vectors.len() / self.len, self.views.len() / self.len);
-        let images = || (0..most).map(|place| place * self.len / most);
+        let images = evenly_spaced(self.len, most);
         let of = |numbers: &[f32], size: usize| -> Vec<f32> {
-            images().flat_map(|image| &numbers[image * size..][..size]).copied().collect()
+            images.iter().flat_map(|image| &numbers[image * size..][..size]).copied().collect()
         };
         Self { vectors: of(&self.vectors, dimensions), views: of(&self.views, viewed), len: most }
     }
@@ -92,6 +92,12 @@ impl Pool {
     }
 }
 
+/// At most `most` of the positions below `len`, evenly spaced: what a pool that is too large is represented by.
+pub fn evenly_spaced(len: usize, most: usize) -> Vec<usize> {
+    let kept = len.min(most);
+    (0..kept).map(|place| (place as u128 * len as u128 / kept as u128) as usize).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +112,14 @@ mod tests {
         let other = Error::Dimensions { expected: 1, actual: 2 };
         assert_eq!(pool.with_views(1, [&[1.0f32][..]; 4]).err(), Some(other));
         assert_eq!(Pool::default().check_dimensions(7), Ok(()));
+    }
+
+    #[test]
+    fn positions_are_spread_over_the_whole() {
+        assert_eq!(evenly_spaced(10, 4), [0, 2, 5, 7]);
+        assert_eq!(evenly_spaced(3, 4), [0, 1, 2]);
+        assert_eq!(evenly_spaced(1_000_000, 8192).len(), 8192);
+        assert!(evenly_spaced(0, 4).is_empty() && evenly_spaced(4, 0).is_empty());
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl<'a> Coverage<'a> {
 /// Median of 2 − 2·cosine over the pairs of some evenly spaced candidates; 1 where all of those are equal, since any
 /// width is then as good as another.
 fn median_distance(vectors: &[f64], dimensions: usize) -> f64 {
-    let sample = super::evenly(vectors.len() / dimensions, MEDIAN_OF);
+    let sample = crate::evenly_spaced(vectors.len() / dimensions, MEDIAN_OF);
     let vector = |i: usize| &vectors[sample[i] * dimensions..][..dimensions];
     let mut distances: Vec<f64> =
         (0..sample.len()).flat_map(|i| (0..i).map(move |j| 2.0 - 2.0 * dot(vector(i), vector(j)))).collect();

@@ -16,7 +16,7 @@ mod uncertainty;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Examples, Pool, Progress};
+use crate::{Error, Examples, Pool, Progress, evenly_spaced};
 use coverage::Coverage;
 
 /// How to choose.
@@ -83,7 +83,7 @@ pub fn suggest(
     if !examples.is_empty() && examples.dimensions() != dimensions {
         return Err(Error::Dimensions { expected: examples.dimensions(), actual: dimensions });
     }
-    let positions = evenly(pool.len(), options.candidates);
+    let positions = evenly_spaced(pool.len(), options.candidates);
     let candidates: Vec<f64> = positions
         .iter()
         .flat_map(|&position| &pool.vectors()[position * dimensions..][..dimensions])
@@ -101,12 +101,6 @@ pub fn suggest(
         uncertainty: weights[candidate],
     };
     Ok(chosen.into_iter().map(suggestion).collect())
-}
-
-/// At most `limit` of the positions below `len`, evenly spaced.
-fn evenly(len: usize, limit: usize) -> Vec<usize> {
-    let kept = len.min(limit);
-    (0..kept).map(|i| (i as u128 * len as u128 / kept as u128) as usize).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use super::core::Core;
 use super::labelled::LabelledSet;
 use super::{LearnError, Learner, name};
 use crate::store::{StoreError, blocking, collections, images, read_vector};
-use dozen_fewshot::Pool;
 use dozen_fewshot::select::{self, SuggestOptions};
+use dozen_fewshot::{Pool, evenly_spaced};
 use futures_util::TryStreamExt;
 use std::ops::ControlFlow;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,7 @@ impl Core {
         }
         drop(rows);
         let total = ready.len();
-        let keys = evenly(&ready, most);
+        let keys: Vec<i64> = evenly_spaced(total, most).into_iter().map(|position| ready[position]).collect();
         let (mut ids, mut vectors, mut views) = (Vec::new(), Vec::new(), Vec::new());
         let mut rows = images::vectors(&mut reader, self.store.encoder, &keys);
         while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
@@ -117,10 +117,4 @@ impl Core {
         let pool = Pool::new(dimensions, vectors.iter().map(Vec::as_slice))?.with_views(dimensions, views)?;
         Ok(Unlabelled { ids, pool, total, pending })
     }
-}
-
-/// At most `most` of the keys, evenly spaced.
-fn evenly(keys: &[i64], most: usize) -> Vec<i64> {
-    let kept = keys.len().min(most);
-    (0..kept).map(|i| keys[(i as u128 * keys.len() as u128 / kept as u128) as usize]).collect()
 }
