@@ -22,7 +22,7 @@ use std::process::Command;
 const DIMENSIONS: usize = 384;
 const QUERIES: usize = 1000;
 const NEIGHBOURS: usize = 10;
-/// Numbers of vectors. The largest is not given to hnsw_rs, which would take half an hour to build what others do in minutes.
+/// Numbers of vectors. The largest is not given to hnsw_rs, which already takes over a minute to build the one before.
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 const ROUNDS: usize = 7;
 const QUICK_ROUNDS: usize = 3;

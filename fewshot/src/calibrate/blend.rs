@@ -4,7 +4,7 @@
 //! truth is a class that the head thought impossible. A temperature alone can allow for that only by making all answers
 //! flatter, those that are usually right among them; the even share leaves them sharp.
 
-use super::{Judgement, temperature};
+use super::Judgement;
 use crate::matrix::softmax;
 
 /// Logits are as sharp as a temperature alone makes them, or at most so much sharper. Few examples may be as likely with answers
@@ -40,11 +40,11 @@ impl Blend {
     /// Maximises the likelihood of the labels in turns: the even share at this temperature, then a step of the temperature
     /// towards the targets as far as the softmax has to answer for them (expectation maximisation).
     ///
-    /// Targets are smoothed for the temperature only, as in [`temperature::fit`]. If they were for the share too, it would
+    /// `temperature` is the inverse that is best without a share ([`super::temperature::fit`]). Targets are smoothed for the
+    /// temperature only, as there. If they were for the share too, it would
     /// take up the smoothing, and heads that got a few examples right would be certain at any margin.
-    pub(super) fn fit(judgements: &[Judgement<'_>], smoothing: f64) -> Self {
-        let start = temperature::fit(judgements, smoothing);
-        let mut blend = Self { inverse: start, uniform: 0.0 };
+    pub(super) fn fit(judgements: &[Judgement<'_>], smoothing: f64, temperature: f64) -> Self {
+        let mut blend = Self { inverse: temperature, uniform: 0.0 };
         for _ in 0..MAX_ROUNDS {
             let pass = blend.pass(judgements, smoothing);
             // Logits that are all alike decide nothing.
@@ -53,7 +53,7 @@ impl Blend {
             }
             let uniform = even_share(&pass.labels);
             let newton = blend.inverse - pass.slope / pass.curvature;
-            let inverse = newton.clamp(start, MOST_SHARPER * start);
+            let inverse = newton.clamp(temperature, MOST_SHARPER * temperature);
             let is_done = (inverse - blend.inverse).abs() <= TOLERANCE * inverse
                 && (uniform - blend.uniform).abs() <= TOLERANCE;
             blend = Self { inverse, uniform };
@@ -68,8 +68,11 @@ impl Blend {
     pub(super) fn loss(&self, judgement: &Judgement<'_>) -> f64 {
         let mut logits: Vec<f64> = judgement.known().map(|logit| self.inverse * logit).collect();
         let own = self.inverse * judgement.logits[judgement.label];
-        let probability = (own - softmax(&mut logits)).exp();
-        -((1.0 - self.uniform) * probability + self.uniform / logits.len() as f64).ln()
+        // In logarithms: a probability too small for a number still has a finite loss.
+        let softmax = (1.0 - self.uniform).ln() + own - softmax(&mut logits);
+        let chance = (self.uniform / logits.len() as f64).ln();
+        let larger = softmax.max(chance);
+        -(larger + ((softmax - larger).exp() + (chance - larger).exp()).ln())
     }
 
     fn pass(&self, judgements: &[Judgement<'_>], smoothing: f64) -> Pass {
@@ -130,6 +133,7 @@ fn even_share(labels: &[(f64, f64)]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::temperature;
     use super::*;
 
     /// Logits that mean what they say at `inverse`, but for one example in `every` whose label has nothing to do with them.
@@ -160,6 +164,10 @@ mod tests {
         rows.iter().map(|(logits, label)| Judgement { logits, label: *label }).collect()
     }
 
+    fn fitted(judgements: &[Judgement<'_>], smoothing: f64) -> Blend {
+        Blend::fit(judgements, smoothing, temperature::fit(judgements, smoothing))
+    }
+
     fn total(blend: Blend, judgements: &[Judgement<'_>]) -> f64 {
         judgements.iter().map(|judgement| blend.loss(judgement)).sum()
     }
@@ -167,7 +175,7 @@ mod tests {
     #[test]
     fn both_numbers_are_found() {
         let rows = rows(1.5, 5);
-        let blend = Blend::fit(&judgements(&rows), 1e-9);
+        let blend = fitted(&judgements(&rows), 1e-9);
         assert!((blend.inverse - 1.5).abs() < 0.15, "{blend:?}");
         assert!((blend.uniform - 0.2).abs() < 0.03, "{blend:?}");
         let alone = temperature::fit(&judgements(&rows), 1e-9);
@@ -178,7 +186,7 @@ mod tests {
     fn nothing_near_is_likelier() {
         let rows = rows(0.7, 3);
         let judgements = judgements(&rows);
-        let Blend { inverse, uniform } = Blend::fit(&judgements, 1e-9);
+        let Blend { inverse, uniform } = fitted(&judgements, 1e-9);
         let best = total(Blend { inverse, uniform }, &judgements);
         for (factor, more) in [(1.05, 0.0), (0.95, 0.0), (1.0, 0.03), (1.0, -0.03)] {
             let other = Blend { inverse: factor * inverse, uniform: uniform + more };
@@ -190,7 +198,7 @@ mod tests {
     fn answers_that_are_right_leave_nothing_to_chance() {
         let margins = [1.0, 2.0, 3.0, 5.0, 8.0, 13.0];
         let rows: Vec<_> = margins.iter().map(|margin| (vec![*margin, 0.0, 0.0], 0)).collect();
-        let blend = Blend::fit(&judgements(&rows), 1.0 / 7.0);
+        let blend = fitted(&judgements(&rows), 1.0 / 7.0);
         assert!(blend.uniform.abs() < 1e-12, "{blend:?}");
         assert!((blend.inverse / temperature::fit(&judgements(&rows), 1.0 / 7.0) - 1.0).abs() < 1e-3);
     }
@@ -198,16 +206,23 @@ mod tests {
     #[test]
     fn answers_that_mean_nothing_are_chance() {
         let rows: Vec<_> = (0..30).map(|i| (vec![4.0, 0.0, 0.0], i % 3)).collect();
-        let blend = Blend::fit(&judgements(&rows), 1.0 / 31.0);
+        let blend = fitted(&judgements(&rows), 1.0 / 31.0);
         let judgement = Judgement { logits: &rows[0].0, label: 0 };
         assert!((blend.loss(&judgement) - 3f64.ln()).abs() < 1e-3, "{blend:?}");
+    }
+
+    #[test]
+    fn a_vanishing_probability_has_a_finite_loss() {
+        let far = Judgement { logits: &[0.0, 2_000.0], label: 0 };
+        let loss = |uniform| Blend { inverse: 1.0, uniform }.loss(&far);
+        assert!((loss(0.0) - 2_000.0).abs() < 1e-9 && (loss(0.5) - 4f64.ln()).abs() < 1e-12);
     }
 
     #[test]
     fn nothing_decides_for_one() {
         let alike = [(vec![2.0, 2.0], 1)];
         for judgements in [Vec::new(), judgements(&alike)] {
-            let Blend { inverse, uniform } = Blend::fit(&judgements, 0.5);
+            let Blend { inverse, uniform } = fitted(&judgements, 0.5);
             assert_eq!((inverse, uniform), (1.0, 0.0));
         }
     }

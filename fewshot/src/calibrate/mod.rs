@@ -106,18 +106,22 @@ impl Calibration {
 
     /// Minimises the log-loss of held-out examples; the identity if there are none.
     ///
-    /// One temperature and one even share, unless each class's own scale and bias, tried where every class has 20 judged examples, lower
-    /// the cross-validated log-loss by more than its standard error.
+    /// One temperature and one even share, unless each class's own scale and bias, tried where every class has 20 judged
+    /// examples, lower the cross-validated log-loss by more than its standard error.
     pub fn fit(held_out: &HeldOut) -> Self {
         let judgements = judgements(held_out);
-        let Blend { inverse, uniform } = Blend::fit(&judgements, smoothing(judgements.len()));
+        let smoothing = smoothing(judgements.len());
+        let alone = temperature::fit(&judgements, smoothing);
         let classes = held_out.classes();
-        let per_class = Self::is_enough(&judgements, classes.len())
-            .then(|| better_affine(&judgements, classes.len()))
-            .flatten()
-            .map(|Affine { scales, biases }| PerClass { classes: classes.to_vec(), scales, biases });
-        let uniform_share = if per_class.is_some() { 0.0 } else { uniform };
-        Self { temperature: 1.0 / inverse, uniform_share, per_class }
+        let affine = Self::is_enough(&judgements, classes.len())
+            .then(|| better_affine(&judgements, classes.len(), alone))
+            .flatten();
+        if let Some(Affine { scales, biases }) = affine {
+            let per_class = Some(PerClass { classes: classes.to_vec(), scales, biases });
+            return Self { temperature: 1.0 / alone, uniform_share: 0.0, per_class };
+        }
+        let Blend { inverse, uniform } = Blend::fit(&judgements, smoothing, alone);
+        Self { temperature: 1.0 / inverse, uniform_share: uniform, per_class: None }
     }
 
     fn is_enough(judgements: &[Judgement<'_>], classes: usize) -> bool {
@@ -191,24 +195,24 @@ fn judgements(held_out: &HeldOut) -> Vec<Judgement<'_>> {
 
 /// Vector scaling, if its log-loss on parts that it was not fitted on is lower than the blend's by more than the standard
 /// error of the difference.
-fn better_affine(judgements: &[Judgement<'_>], classes: usize) -> Option<Affine> {
-    let fit = |judgements: &[Judgement<'_>]| {
-        let smoothing = smoothing(judgements.len());
-        vector::fit(judgements, classes, smoothing, temperature::fit(judgements, smoothing))
-    };
+fn better_affine(judgements: &[Judgement<'_>], classes: usize, inverse: f64) -> Option<Affine> {
     let mut gains = Vec::with_capacity(judgements.len());
     let part_of = parts(judgements, classes);
     for part in 0..Calibration::PARTS {
         let (out, kept): (Vec<_>, Vec<_>) =
             judgements.iter().zip(&part_of).partition(|(_, own)| **own == part);
         let kept: Vec<Judgement<'_>> = kept.into_iter().map(|(judgement, _)| *judgement).collect();
-        let (blend, affine) = (Blend::fit(&kept, smoothing(kept.len())), fit(&kept));
+        let smoothing = smoothing(kept.len());
+        let inverse = temperature::fit(&kept, smoothing);
+        let affine = vector::fit(&kept, classes, smoothing, inverse);
+        let blend = Blend::fit(&kept, smoothing, inverse);
         gains.extend(out.into_iter().map(|(judgement, _)| blend.loss(judgement) - judgement.loss(&affine)));
     }
     let count = gains.len() as f64;
     let mean = gains.iter().sum::<f64>() / count;
     let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    (mean > (variance / count).sqrt()).then(|| fit(judgements))
+    (mean > (variance / count).sqrt())
+        .then(|| vector::fit(judgements, classes, smoothing(judgements.len()), inverse))
 }
 
 /// The part of each judgement: those of a class in turn.

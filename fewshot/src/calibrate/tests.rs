@@ -73,7 +73,7 @@ fn biased(per_class: usize) -> Vec<(Vec<f64>, usize)> {
 #[test]
 fn classes_get_their_own_scale_where_it_proves_better() {
     let calibration = Calibration::fit(&held_out(3, &biased(20)));
-    assert!(calibration.is_per_class());
+    assert!(calibration.is_per_class() && calibration.uniform_share().abs() < f64::EPSILON);
     let mut moved = logits(&[3.5, 2.0, 0.0]);
     calibration.apply(&mut moved);
     assert_eq!(rank(moved)[0].class, 20);

@@ -55,14 +55,15 @@ pub(super) fn choose(
     };
     let (ours, theirs) = (right(&settings)?, right(&means)?);
     let word = best.method.word();
-    if ours < theirs {
+    let (settings, mut reason) = if ours < theirs {
         let reason = format!(
             "{word} loses least on examples left out, but answers {ours} of the {} held back rightly, class means {theirs}",
             slice.len()
         );
-        return Ok(Choice { settings: means, reason, trials });
-    }
-    let mut reason = format!("{word} loses least on examples left out: {:.3} nats each", best.log_loss);
+        (means, reason)
+    } else {
+        (settings, format!("{word} loses least on examples left out: {:.3} nats each", best.log_loss))
+    };
     if trials.len() < Method::ALL.len() {
         reason += "; msn was not tried, it would take minutes with so many classes and images";
     }

@@ -8,7 +8,6 @@ use crate::store::blocking;
 use dozen_fewshot::heads::{Head, MsnHead, Score, rank};
 use dozen_fewshot::training::{FittedHead, Standalone};
 use dozen_fewshot::{ClassKey, Error, Examples};
-use std::sync::Arc;
 
 /// The best score of each image by two heads.
 struct Answers([Vec<Score>; 2]);
@@ -37,8 +36,10 @@ impl Learner {
         let (labelled, known, unknown) = blocking(move || -> Result<_, Error> {
             let examples = &labelled.vectors;
             let dimensions = examples.dimensions().max(1);
-            let known = Answers::of(&heads, examples, (0..examples.len()).map(|i| examples.vector(i)))?;
-            let unknown = Answers::of(&heads, examples, pool.vectors().chunks_exact(dimensions))?;
+            let [a, b] = &heads;
+            let pair = [Answerer::new(a.as_deref(), examples)?, Answerer::new(b.as_deref(), examples)?];
+            let known = Answers::of(&pair, (0..examples.len()).map(|i| examples.vector(i)))?;
+            let unknown = Answers::of(&pair, pool.vectors().chunks_exact(dimensions))?;
             Ok((labelled, known, unknown))
         })
         .await??;
@@ -84,12 +85,7 @@ impl Learner {
 }
 
 impl Answers {
-    fn of<'a>(
-        [a, b]: &[Option<Arc<TrainedHead>>; 2],
-        examples: &Examples,
-        vectors: impl Iterator<Item = &'a [f32]>,
-    ) -> Result<Self, Error> {
-        let [a, b] = [Answerer::new(a.as_deref(), examples)?, Answerer::new(b.as_deref(), examples)?];
+    fn of<'a>([a, b]: &[Answerer<'_>; 2], vectors: impl Iterator<Item = &'a [f32]>) -> Result<Self, Error> {
         let mut answers = Self([Vec::new(), Vec::new()]);
         for vector in vectors {
             answers.0[0].push(a.best(vector)?);

@@ -6,7 +6,7 @@ use super::{ClassReadiness, HeadUsed, LearnError, Learner, Readiness, name};
 use crate::store::blocking;
 use dozen_fewshot::heads::MsnHead;
 use dozen_fewshot::readiness::{self, Accuracy, Point};
-use dozen_fewshot::{Error, Examples, Pool};
+use dozen_fewshot::{Error, Examples, Pool, evenly_spaced};
 use std::ops::ControlFlow;
 
 /// A collection with more examples is represented by so many, evenly spaced, so that the answer takes seconds at most.
@@ -63,9 +63,7 @@ impl Learner {
 }
 
 fn judge(labelled: &Examples, current: Option<&TrainedHead>, pool: &Pool) -> Result<Judged, Error> {
-    let step = labelled.len().div_ceil(MOST_EXAMPLES).max(1);
-    let positions: Vec<usize> = (0..labelled.len()).step_by(step).collect();
-    let examples = labelled.subset(&positions);
+    let examples = labelled.subset(&evenly_spaced(labelled.len(), MOST_EXAMPLES));
     let go_on = &mut |_| ControlFlow::Continue(());
     // One class has no other to be taken for: any method but class means refuses.
     let settings = TrainedHead::settings_of(current.filter(|_| examples.classes().len() > 1));

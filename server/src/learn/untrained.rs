@@ -4,7 +4,7 @@ use super::LearnError;
 use super::state::State;
 use crate::store::blocking;
 use dozen_fewshot::training::Settings;
-use dozen_fewshot::{ClassKey, Error, Examples, Pool, Reliability};
+use dozen_fewshot::{ClassKey, Error, Examples, Pool, Reliability, evenly_spaced};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -74,7 +74,7 @@ fn now(state: &RwLock<State>, last: Option<Arc<Kept>>) -> Result<Option<Arc<Kept
 fn labelled(state: &State) -> Result<Examples, Error> {
     let mut keys = state.embedded_examples();
     keys.sort_unstable();
-    let step = keys.len().div_ceil(MOST_EXAMPLES).max(1);
-    let labelled = keys.iter().step_by(step).filter_map(|key| state.labelled_vector(*key));
+    let positions = evenly_spaced(keys.len(), MOST_EXAMPLES).into_iter();
+    let labelled = positions.filter_map(|position| state.labelled_vector(keys[position]));
     Examples::new(state.index.dimensions(), labelled)
 }
